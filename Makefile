@@ -1,0 +1,106 @@
+# awslambda: `make install` puts it into a PostgreSQL, `make demo` shows it, `make test` proves it. Others: `make help`.
+
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'$$/\1/p" extension/awslambda.control)
+PREFIX     ?= /usr/local
+PYTHON     ?= /usr/bin/python3
+PG_CONFIG  ?= $(or $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config))),pg_config)
+
+EXTENSION  = extension/awslambda
+DATA_built = build/awslambda--$(EXTVERSION).sql
+LIBDIR     = $(PREFIX)/lib/awslambda/$(EXTVERSION)
+SERVICES   = lambda sts sso sso-oidc
+EXTRA_CLEAN = build
+NO_INSTALL = 1
+NO_INSTALLCHECK = 1
+
+# PGXS is for the targets that build and install; the others must work before there is a PostgreSQL.
+DEVELOPMENT = help setup demo playground test bench check lock
+ifneq ($(filter-out $(DEVELOPMENT),$(or $(MAKECMDGOALS),all)),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+endif
+
+.PHONY: help build install uninstall setup demo playground test check bench lock
+help:
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 18
+
+all: build/lib/awslambda/__init__.py
+
+# The SQL is `cat` of its parts in order, with the way to load Python in every body, and no token left over.
+build/%--$(EXTVERSION).sql: sql/load.py build/libdir $(wildcard sql/*/*.sql)
+	cat $(sort $(wildcard sql/$*/[0-9]*.sql)) | sed -e '/^@LOAD@$$/{r sql/load.py' -e 'd}' \
+	  | sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(EXTVERSION)|g' > $@.part
+	! grep -n '@[A-Z]\+@' $@.part
+	mv $@.part $@
+
+build/libdir: FORCE
+	@mkdir -p build; echo '$(LIBDIR)' | cmp -s - $@ || echo '$(LIBDIR)' > $@
+
+# botocore's descriptions of the services that are used, and of no others.
+build/dependencies: python/requirements.lock Makefile
+	@$(PYTHON) -m pip --version >/dev/null || { echo "pip is missing for $(PYTHON): install the package python3-pip" >&2; exit 1; }
+	rm -rf build/lib $@
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --no-compile --only-binary :all: --require-hashes \
+	  --target build/lib -r python/requirements.lock
+	rm -rf build/lib/bin build/lib/boto3/examples build/lib/*/__pycache__
+	find build/lib/botocore/data -mindepth 1 -maxdepth 1 -type d $(foreach s,$(SERVICES),! -name $(s)) -exec rm -r {} +
+	touch $@
+
+build/lib/awslambda/__init__.py: build/dependencies $(wildcard python/src/awslambda/*.py)
+	rm -rf build/lib/awslambda
+	cp -R python/src/awslambda build/lib/
+	rm -rf build/lib/awslambda/__pycache__
+	touch $@
+
+build/awslambda: python/program.py build/libdir
+	sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@PYTHON@|$(PYTHON)|g' $< > $@
+
+install: all build/awslambda  ## into the PostgreSQL of PG_CONFIG; Python below PREFIX (/usr/local); DESTDIR is honoured
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/extension' '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin'
+	$(INSTALL_DATA) $(EXTENSION:=.control) $(DATA_built) '$(DESTDIR)$(datadir)/extension/'
+	rm -rf '$(DESTDIR)$(LIBDIR)'
+	cp -R build/lib '$(DESTDIR)$(LIBDIR)'
+	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)'
+	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL_SCRIPT) build/awslambda '$(DESTDIR)$(PREFIX)/bin/awslambda'
+
+uninstall:  ## this version; others, and what they share, stay
+	rm -f $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(DATA_built)))
+	rm -rf '$(DESTDIR)$(LIBDIR)'
+	if grep -qsF '$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/awslambda'; then rm '$(DESTDIR)$(PREFIX)/bin/awslambda'; fi
+	ls '$(DESTDIR)$(datadir)'/extension/awslambda--*.sql >/dev/null 2>&1 || rm -f '$(DESTDIR)$(datadir)/extension/awslambda.control'
+	rmdir '$(DESTDIR)$(PREFIX)/lib/awslambda' 2>/dev/null || true
+
+setup:  ## everything that demo and tests need (Debian and Ubuntu; root or sudo)
+	@PG_CONFIG='$(PG_CONFIG)' PYTHON='$(PYTHON)' MAKE='$(MAKE)' tests/setup.sh
+
+demo: setup  ## what it does, on a throw-away cluster and a local AWS
+	@.venv/bin/python -m examples.demo
+
+playground: setup  ## the demo's cluster and local AWS, with psql open on it
+	@.venv/bin/python -m examples.demo --playground
+
+test: setup  ## all tests
+	.venv/bin/python -m pytest
+
+bench: setup  ## what the claims about speed rest on
+	.venv/bin/python -m bench
+
+ifndef PGXS  # which has a target of this name too
+check: setup  ## linters, types, layers, and the security of the SQL
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pgspot --ignore-lang=plpython3u $(DATA_built)
+	.venv/bin/sqlfluff lint --processes 1 sql
+	.venv/bin/hadolint Dockerfile
+endif
+
+lock:  ## newest versions into the lock files (needs uv)
+	cd python && uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --upgrade \
+	  pyproject.toml -o requirements.lock
+	cd python && uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --upgrade \
+	  --extra local --extra development pyproject.toml -c requirements.lock -o requirements-development.lock
+
+FORCE:

@@ -1,0 +1,10 @@
+#!@PYTHON@ -I
+"""The program awslambda, run by the interpreter and from the folder that PostgreSQL uses."""
+
+import sys
+
+sys.path.insert(0, "@LIBDIR@")
+
+from awslambda.__main__ import main  # noqa: E402
+
+sys.exit(main())

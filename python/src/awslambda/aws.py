@@ -1,0 +1,257 @@
+"""botocore: sessions, credentials, region, endpoints, signing and clients. The only module that imports it.
+
+An Identity is who we are for AWS, made from one server's options and kept between calls. Whatever asks the network
+(IMDS, STS, a credential process) does so in a helper thread, so that it can be interrupted; an Identity whose helper
+thread was left behind is not used again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from awslambda import errors
+from awslambda.connection import Endpoint
+from awslambda.settings import Settings
+from awslambda.waits import Waits
+
+if TYPE_CHECKING:
+    import datetime
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Url:
+    """A service's base URL and where that is on the network."""
+
+    text: str
+    endpoint: Endpoint
+
+
+class Identity:
+    """One AWS identity: session, credentials, region and endpoints of one server's options."""
+
+    def __init__(self, settings: Settings) -> None:
+        import botocore.session
+
+        self.usable = True
+        self._settings = settings
+        self._session = botocore.session.Session(profile=settings.profile)
+        self._credentials: Any = None
+        self._region: str | None = None
+        self._urls: dict[tuple[str, str], Url] = {}
+
+    def region(self, waits: Waits, deadline: float) -> tuple[str, str]:
+        """The region of this identity, and where it came from."""
+        if self._settings.region:
+            return self._settings.region, "server option region"
+        configured = _translated(lambda: self._session.get_config_variable("region"))
+        if configured:
+            return configured, "environment or profile"
+        if self._region is None:
+            self._region = self._in_thread(lambda: _region_from_imds(self._session), waits, deadline)
+        if self._region is None:
+            raise errors.RegionUnknown
+        return self._region, "instance metadata"
+
+    def partition(self, region: str) -> str:
+        """aws, aws-cn, aws-us-gov …: the part of an ARN that a region's name stands for."""
+        return str(_translated(lambda: self._session.get_partition_for_region(region)))
+
+    def url(self, service: str, region: str) -> Url:
+        """The server's endpoint_url, else what environment and profile configure, else AWS's own endpoint."""
+        if (service, region) not in self._urls:
+            text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
+            parts = urlsplit(text)
+            tls = parts.scheme == "https"
+            where = Endpoint(tls, parts.hostname or "", parts.port or (443 if tls else 80), self._ca_bundle() if tls else "")
+            self._urls[service, region] = Url(text.rstrip("/"), where)
+        return self._urls[service, region]
+
+    def sign(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, service: str, region: str, waits: Waits, deadline: float
+    ) -> dict[str, str]:
+        """The headers of a request with its Signature Version 4."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest(method, url, headers, body)
+        SigV4Auth(self.frozen_credentials(waits, deadline), service, region).add_auth(request)
+        return dict(request.headers.items())
+
+    def frozen_credentials(self, waits: Waits, deadline: float) -> Any:
+        """Access key, secret and token, refreshed before they expire."""
+        if self._credentials is None:
+            self._credentials = self._in_thread(self._find_credentials, waits, deadline)
+        refresh_needed = getattr(self._credentials, "refresh_needed", None)
+        if refresh_needed is not None and refresh_needed():
+            return self._in_thread(self._credentials.get_frozen_credentials, waits, deadline)
+        return self._credentials.get_frozen_credentials()
+
+    @property
+    def credentials_source(self) -> str:
+        """botocore's name of the provider that found the credentials: iam-role, assume-role, shared-credentials-file …"""
+        return str(getattr(self._credentials, "method", ""))
+
+    @property
+    def credentials_expiry(self) -> datetime.datetime | None:
+        return getattr(self._credentials, "_expiry_time", None)
+
+    def client(self, service: str, region: str, **credentials: Any) -> Any:
+        """A botocore client. Its calls block: they belong into Waits.in_thread."""
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=self._settings.connect_timeout,
+            read_timeout=self._settings.request_timeout,
+            retries={"total_max_attempts": self._settings.max_attempts, "mode": "standard"},
+        )
+        return self._session.create_client(
+            service,
+            region_name=region,
+            endpoint_url=self._settings.endpoint_url(service),
+            verify=self._settings.ca_bundle,
+            config=config,
+            **credentials,
+        )
+
+    def caller(self, waits: Waits, deadline: float) -> str:
+        """The ARN that STS knows these credentials by."""
+        region, _ = self.region(waits, deadline)
+        access_key, secret_key, token = self.frozen_credentials(waits, deadline)[:3]
+        sts = self.client(
+            "sts", region, aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token
+        )
+        return str(self._in_thread(lambda: sts.get_caller_identity()["Arn"], waits, deadline))
+
+    def _in_thread(self, work: Callable[[], T], waits: Waits, deadline: float) -> T:
+        try:
+            return waits.in_thread(lambda: _translated(work), deadline)
+        except errors.LambdaError:
+            raise
+        except TimeoutError:
+            self.usable = False
+            raise errors.ConnectFailed(endpoint="what gives the credentials", reason="no answer in time") from None
+        except BaseException:
+            self.usable = False
+            raise
+
+    def _find_credentials(self) -> Any:
+        source = self._session.get_credentials()
+        if source is None:
+            raise errors.NoCredentials(reason=_tried(self._session))
+        if self._settings.role_arn is None:
+            return source
+        from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+        region = self._settings.region or self._session.get_config_variable("region") or _region_from_imds(self._session)
+
+        def sts(service: str, **credentials: Any) -> Any:
+            return self.client(service, region, **credentials)
+
+        extra = {"RoleSessionName": "awslambda"}
+        if self._settings.external_id:
+            extra["ExternalId"] = self._settings.external_id
+        fetcher = AssumeRoleCredentialFetcher(sts, source, self._settings.role_arn, extra_args=extra)
+        return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+    def _aws_url(self, service: str, region: str) -> str:
+        from botocore.configprovider import ConfiguredEndpointProvider
+        from botocore.endpoint_provider import EndpointProvider
+
+        if not self._session.get_config_variable("ignore_configured_endpoint_urls"):
+            provider = ConfiguredEndpointProvider(self._session.full_config, self._session.get_scoped_config(), service)
+            if configured := provider.provide():
+                return str(configured)
+        loader = self._session.get_component("data_loader")
+        rules = EndpointProvider(
+            loader.load_service_model(service, "endpoint-rule-set-1"), loader.load_data("partitions")
+        )
+        return str(
+            rules.resolve_endpoint(
+                Region=region,
+                UseDualStack=bool(self._session.get_config_variable("use_dualstack_endpoint")),
+                UseFIPS=bool(self._session.get_config_variable("use_fips_endpoint")),
+            ).url
+        )
+
+    def _ca_bundle(self) -> str:
+        import botocore
+
+        configured = self._settings.ca_bundle or self._session.get_config_variable("ca_bundle")
+        return str(configured or Path(botocore.__file__).with_name("cacert.pem"))
+
+
+_identities: dict[tuple[object, ...], Identity] = {}
+
+
+def identity(settings: Settings) -> Identity:
+    """The one of these options, kept for the life of the process. Permission to use it is the caller's business."""
+    kept = _identities.get(settings.identity)
+    if kept is None or not kept.usable:
+        kept = _identities[settings.identity] = Identity(settings)
+    return kept
+
+
+def forget(settings: Settings) -> None:
+    """Makes the next call resolve credentials and region anew."""
+    _identities.pop(settings.identity, None)
+
+
+def versions() -> dict[str, str]:
+    """Of boto3 and botocore, with the file each was loaded from."""
+    import boto3
+    import botocore
+
+    return {m.__name__: f"{m.__version__} from {m.__file__}" for m in (boto3, botocore)}
+
+
+def _region_from_imds(session: Any) -> str | None:
+    """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
+    from botocore.utils import IMDSRegionProvider
+
+    imds = IMDSRegionProvider(session)._create_fetcher()
+    try:
+        token = imds._fetch_metadata_token()
+        path = "latest/meta-data/placement/region"
+        return str(imds._get_request(url_path=path, retry_func=imds._default_retry, token=token).text) or None
+    except imds._RETRIES_EXCEEDED_ERROR_CLS:
+        return None
+
+
+def _tried(session: Any) -> str:
+    providers = session.get_component("credential_provider").providers
+    return "none found; tried " + ", ".join(p.METHOD for p in providers)
+
+
+def _translated(work: Callable[[], T]) -> T:
+    """botocore's errors as ours."""
+    from botocore import exceptions
+
+    try:
+        return work()
+    except exceptions.ClientError as error:
+        raise _refused(error) from None
+    except (exceptions.HTTPClientError, exceptions.EndpointConnectionError) as error:
+        fields = getattr(error, "kwargs", {})
+        raise errors.ConnectFailed(
+            endpoint=fields.get("endpoint_url", "AWS"), reason=str(fields.get("error") or type(error).__name__)
+        ) from None
+    except exceptions.BotoCoreError as error:
+        raise errors.NoCredentials(reason=str(error).rstrip(".")) from None
+
+
+def _refused(error: Any) -> errors.LambdaError:
+    """STS or SSO said no."""
+    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in ("AccessDenied", "AccessDeniedException"):
+        return errors.AccessDenied(reason=message)
+    if status >= 500 or code.startswith("Throttl"):
+        return errors.ConnectFailed(endpoint=error.operation_name, reason=f"{code} (HTTP {status})")
+    return errors.CredentialsRefused(reason=f"{code}: {message}")

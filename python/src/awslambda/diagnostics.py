@@ -1,0 +1,110 @@
+"""The checks of awslambda.diagnostics() and `awslambda doctor`: everything a call needs, without calling a function."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import awslambda
+from awslambda import aws, errors
+from awslambda.connection import BrokenError, ConnectError, Connections
+from awslambda.settings import Settings
+from awslambda.waits import Waits
+
+OLDEST_PYTHON = (3, 10)
+TOLERATED_SKEW = 240.0  # seconds; AWS refuses signatures that are off by more than 300
+SOON = datetime.timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: `status` is ok, warning or error; `hint` says what to do about the latter two."""
+
+    check: str
+    status: str
+    detail: str
+    hint: str = ""
+
+
+def checks(settings: Settings, waits: Waits) -> Iterator[Check]:
+    """All checks of one server, each on its own: a failed one does not hide the others."""
+    deadline = time.monotonic() + settings.request_timeout
+    identity = aws.Identity(settings)
+    yield _python()
+    yield Check("package", "ok", f"awslambda {awslambda.__version__} in {Path(awslambda.__file__).parent}")
+    yield from (Check(name, "ok", version) for name, version in aws.versions().items())
+    yield Check("server", "ok", settings.server or "none: built-in defaults")
+    yield _guarded("credentials", lambda: _credentials(identity, waits, deadline))
+    yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(waits, deadline))))
+    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(waits, deadline)))
+    yield from _endpoint(identity, settings, waits, deadline)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except errors.LambdaError as error:
+        return failed(name, error)
+
+
+def failed(name: str, error: errors.LambdaError) -> Check:
+    """The row of a check that ended in an error."""
+    return Check(name, "error", str(error), error.hint)
+
+
+def _python() -> Check:
+    detail = f"{platform.python_version()}, {sys.executable or 'embedded'}, sys.path begins with {sys.path[0]}"
+    if sys.version_info < OLDEST_PYTHON:
+        return Check("python", "error", detail, "Python 3.10 or newer is needed.")
+    return Check("python", "ok", detail)
+
+
+def _credentials(identity: aws.Identity, waits: Waits, deadline: float) -> Check:
+    identity.frozen_credentials(waits, deadline)
+    source, expiry = identity.credentials_source, identity.credentials_expiry
+    if expiry is None:
+        return Check("credentials", "ok", f"{source}, do not expire")
+    left = expiry - datetime.datetime.now(expiry.tzinfo)
+    detail = f"{source}, expire at {expiry:%Y-%m-%d %H:%M:%S} UTC, in {str(left).split('.')[0]}"
+    if left < SOON:
+        return Check("credentials", "warning", detail, "They should have been refreshed by now: check IMDS or STS.")
+    return Check("credentials", "ok", detail)
+
+
+def _endpoint(identity: aws.Identity, settings: Settings, waits: Waits, deadline: float) -> Iterator[Check]:
+    try:
+        region, _ = identity.region(waits, deadline)
+        url = identity.url("lambda", region)
+    except errors.LambdaError as error:
+        yield failed("endpoint", error)
+        return
+    request = f"GET / HTTP/1.1\r\nHost: {urlsplit(url.text).netloc}\r\nConnection: close\r\n\r\n".encode("ascii")
+    started = time.monotonic()
+    try:
+        answer = Connections(waits).exchange(url.endpoint, request, started + settings.connect_timeout, deadline)
+    except ConnectError as error:
+        yield failed("endpoint", errors.ConnectFailed(endpoint=url.text, reason=error))
+        return
+    except (BrokenError, TimeoutError) as error:
+        yield Check("endpoint", "error", f"{url.text} accepts connections but does not answer: {error}")
+        return
+    yield Check("endpoint", "ok", f"{url.text} answered in {(time.monotonic() - started) * 1000:.0f} ms")
+    yield _clock(answer.headers.get("Date"))
+
+
+def _clock(date: str | None) -> Check:
+    if date is None:
+        return Check("clock", "warning", "the endpoint does not say what time it is")
+    skew = (datetime.datetime.now(datetime.timezone.utc) - parsedate_to_datetime(date)).total_seconds()
+    if abs(skew) > TOLERATED_SKEW:
+        hint = "AWS refuses signatures of a clock that is 5 minutes off: start chrony or another NTP client."
+        return Check("clock", "error", f"{skew:+.0f} s against the endpoint", hint)
+    return Check("clock", "ok", "agrees with the endpoint" if abs(skew) < 2 else f"{skew:+.0f} s against the endpoint")

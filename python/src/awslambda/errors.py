@@ -1,0 +1,192 @@
+"""Everything that can go wrong, one class for each thing a caller can act on.
+
+The docstring is the message; its fields come from the keyword arguments. `sqlstate` is what SQL sees, `hint` what to do
+about it. Messages, details and hints hold names, codes and sizes: never a payload, a key or a token.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class LambdaError(Exception):
+    """The call failed."""
+
+    sqlstate = "38000"
+    hint = ""
+
+    def __init__(self, *, detail: str = "", hint: str = "", **fields: object) -> None:
+        super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
+        self.detail = detail
+        self.hint = hint or type(self).hint
+
+
+class FunctionError(LambdaError):
+    """The Lambda function {function!r} raised {error}"""
+
+    sqlstate = "LA001"
+    hint = "The function ran and failed: its log in CloudWatch Logs has the whole story, under the request id in DETAIL."
+
+
+class FunctionTimedOut(LambdaError):
+    """The Lambda function {function!r} ran into its own timeout: {error}"""
+
+    sqlstate = "LA002"
+    hint = "The function may have done part of its work. Raise its Timeout in Lambda, or give it less to do."
+
+
+class Throttled(LambdaError):
+    """AWS throttled the call of the Lambda function {function!r} ({reason})."""
+
+    sqlstate = "LA003"
+    hint = "The function did not run. Call less often, or raise its reserved concurrency or the account's quota."
+
+
+class ServiceFailed(LambdaError):
+    """AWS could not run the Lambda function {function!r}: {code} (HTTP {status})."""
+
+    sqlstate = "LA004"
+    hint = "It may have run. If the code is not about the function's own set-up, call again when that does no harm."
+
+
+class NoAnswer(LambdaError):
+    """The Lambda function {function!r} did not answer within {seconds:g} s."""
+
+    sqlstate = "LA005"
+    hint = "It may have run, or may still be running. The server option request_timeout must cover the function's timeout."
+
+
+class ConnectFailed(LambdaError):
+    """Cannot connect to {endpoint}: {reason}."""
+
+    sqlstate = "08001"
+    hint = "Nothing was sent. Check region and endpoint_url, DNS, security group, and the route or VPC endpoint to AWS."
+
+
+class ConnectionBroke(LambdaError):
+    """The connection to {endpoint} broke before the Lambda function {function!r} had answered: {reason}."""
+
+    sqlstate = "08006"
+    hint = "The function may have run: it is not called again by itself."
+
+
+class FunctionNotFound(LambdaError):
+    """There is no Lambda function {function!r} in {region}."""
+
+    sqlstate = "42704"
+    hint = "Check name, qualifier and region; another account's function needs its full ARN."
+
+
+class ServerNotFound(LambdaError):
+    """There is no server {server!r} of the foreign data wrapper awslambda."""
+
+    sqlstate = "42704"
+    hint = "CREATE SERVER … FOREIGN DATA WRAPPER awslambda makes one; \\des+ lists them."
+
+
+class AccessDenied(LambdaError):
+    """IAM does not allow this: {reason}"""
+
+    sqlstate = "42501"
+    hint = "The role that the server uses needs the action on that resource; awslambda.diagnostics() shows who it is."
+
+
+class ServerNotAllowed(LambdaError):
+    """The role {role!r} may not use {servers}."""
+
+    sqlstate = "42501"
+    hint = "GRANT USAGE ON FOREIGN SERVER … TO … allows it."
+
+
+class ResourceNotAllowed(LambdaError):
+    """The server {server!r} does not allow {resource!r}."""
+
+    sqlstate = "42501"
+    hint = "Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN."
+
+
+class NoCredentials(LambdaError):
+    """No AWS credentials: {reason}."""
+
+    sqlstate = "28000"
+    hint = (
+        "On EC2, attach an instance role. Elsewhere the operating-system user of PostgreSQL needs a profile, "
+        "or the server option profile names one. awslambda.diagnostics() shows what was found."
+    )
+
+
+class CredentialsRefused(LambdaError):
+    """AWS refused the credentials: {reason}"""
+
+    sqlstate = "28000"
+    hint = "They may have expired, or the clock of this host may be wrong: awslambda.diagnostics() tells."
+
+
+class RegionUnknown(LambdaError):
+    """No AWS region is known."""
+
+    sqlstate = "22023"
+    hint = (
+        "Tried: the function's ARN, the argument region, the server option region, AWS_DEFAULT_REGION and the profile of "
+        "PostgreSQL's operating-system user, and the instance metadata service. Set the server option region."
+    )
+
+
+class ServerNotChosen(LambdaError):
+    """There are several servers that this role may use: {servers}."""
+
+    sqlstate = "22023"
+    hint = "Name one in the argument server of awslambda.invoke, or name one of them aws: that one is the default."
+
+
+class InvalidOption(LambdaError):
+    """invalid option {option!r}"""
+
+    sqlstate = "HV00D"
+
+
+class OptionNotAllowed(LambdaError):
+    """Only a superuser may set {options}."""
+
+    sqlstate = "42501"
+    hint = "These options decide whose identity is used, and where requests go."
+
+
+class InvalidArgument(LambdaError):
+    """{reason}"""
+
+    sqlstate = "22023"
+
+
+class InvalidJson(LambdaError):
+    """The payload is not JSON: {reason}."""
+
+    sqlstate = "22P02"
+    hint = "Nothing was sent. Build payloads with jsonb_build_object, to_jsonb or row_to_json, not by concatenation."
+
+
+class PayloadTooLarge(LambdaError):
+    """The payload has {size} bytes; {invocation_type} takes {limit} at most."""
+
+    sqlstate = "54000"
+    hint = "Nothing ran. Send less, or put the data into S3 and send its key."
+
+
+class NullArgument(LambdaError):
+    """{argument} must not be NULL."""
+
+    sqlstate = "22004"
+    hint = "Nothing was sent. A || with a NULL in it is NULL: jsonb_build_object keeps the other values."
+
+
+class ResponseNotText(LambdaError):
+    """The Lambda function {function!r} answered bytes that are not UTF-8."""
+
+    sqlstate = "22021"
+    hint = "It ran. Let it return JSON, or base64 for bytes."
+
+
+class NotSupported(LambdaError):
+    """{reason}"""
+
+    sqlstate = "0A000"

@@ -1,0 +1,203 @@
+"""Lambda's Invoke on plain values: one request on a kept connection, and every way it can end.
+
+A request that may have reached a function is never sent again. What provably did not run (no connection, throttled) is
+tried up to `max_attempts` times with full jitter, within `request_timeout`.
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from awslambda import aws, errors, resources
+from awslambda.connection import Answer, BrokenError, ConnectError, Connections
+from awslambda.settings import Settings
+from awslambda.waits import Waits
+
+INVOCATION_TYPES = ("RequestResponse", "Event", "DryRun")
+LOG_TYPES = ("None", "Tail")
+PAYLOAD_LIMITS = {"RequestResponse": 6 * 1024 * 1024, "Event": 1024 * 1024, "DryRun": 6 * 1024 * 1024}  # bytes
+CLIENT_CONTEXT_LIMIT = 3583  # bytes of base64
+BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # seconds: the first and the longest upper bound of the jitter
+MESSAGE_LIMIT = 2000  # characters of a function's error message that an error shows
+DETAIL_LIMIT = 8000  # characters of a function's stack that an error shows
+THROTTLED = ("TooManyRequestsException", "EC2ThrottledException", "ThrottlingException", "Throttling")
+USER_AGENT = "awslambda-postgresql"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One invocation as asked for. `client_context` is JSON text; `region` is the caller's argument, if any."""
+
+    function: resources.Target
+    payload: bytes
+    invocation_type: str = "RequestResponse"
+    log_type: str = "None"
+    client_context: str | None = None
+    region: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("invocation type", self.invocation_type, INVOCATION_TYPES)
+        _one_of("log type", self.log_type, LOG_TYPES)
+        limit = PAYLOAD_LIMITS[self.invocation_type]
+        if len(self.payload) > limit:
+            raise errors.PayloadTooLarge(size=len(self.payload), invocation_type=self.invocation_type, limit=limit)
+        if self.region and self.function.region and self.region != self.function.region:
+            raise errors.InvalidArgument(
+                reason=f"the region {self.region!r} contradicts the one in {self.function.given!r}",
+                hint="Leave the argument region out: an ARN's own region counts. Nothing was sent.",
+            )
+
+
+@dataclass(frozen=True)
+class Response:
+    """What Lambda answered. `payload` is empty for Event and DryRun; `log_result` is base64 of the log's last 4 KB."""
+
+    status_code: int
+    payload: bytes
+    executed_version: str | None
+    log_result: str | None
+    function_error: str | None
+    request_id: str | None
+    duration: float  # seconds, from sending the request to its answer's last byte
+
+
+def invoke(request: Request, settings: Settings, connections: Connections, waits: Waits) -> Response:
+    """Calls the function. A function that fails is a Response with `function_error`, not an exception."""
+    deadline = time.monotonic() + settings.request_timeout
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return _attempt(request, settings, connections, waits, deadline)
+        except (errors.ConnectFailed, errors.Throttled):
+            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2**attempt))
+            if attempt >= settings.max_attempts or time.monotonic() + pause >= deadline:
+                raise
+            waits.sleep(pause, deadline)
+        except (errors.NoCredentials, errors.CredentialsRefused, errors.RegionUnknown):
+            aws.forget(settings)
+            raise
+
+
+def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise errors.InvalidArgument(
+            reason=f"invalid {what}: {value!r}", hint=f"One of {', '.join(valid)}, in this spelling. Nothing was sent."
+        )
+
+
+def raise_function_error(request: Request, response: Response) -> None:
+    """Raises what a function's failure is in SQL; does nothing if it did not fail."""
+    if response.function_error is None:
+        return
+    problem = _function_error(response.payload)
+    kind, message = str(problem.get("errorType") or ""), str(problem.get("errorMessage") or "")
+    timed_out = kind == "Sandbox.Timedout" or (not kind and "Task timed out after" in message)
+    stack = [str(line).rstrip() for line in problem.get("stackTrace") or []]
+    raise (errors.FunctionTimedOut if timed_out else errors.FunctionError)(
+        function=request.function.given,
+        error=": ".join(part for part in (kind or response.function_error, message[:MESSAGE_LIMIT]) if part),
+        detail="\n".join([f"Request id: {response.request_id}", *stack])[:DETAIL_LIMIT],
+    )
+
+
+def _function_error(payload: bytes) -> dict[str, Any]:
+    try:
+        problem = json.loads(payload)
+    except ValueError:
+        problem = None
+    return problem if isinstance(problem, dict) else {}
+
+
+def _attempt(request: Request, settings: Settings, connections: Connections, waits: Waits, deadline: float) -> Response:
+    function = request.function
+    identity = aws.identity(settings)
+    region = function.region or request.region or identity.region(waits, deadline)[0]
+    _check_allowed(settings, function, function.account and function.arn(identity.partition(region), region))
+    url = identity.url("lambda", region)
+    path = _path(function)
+    headers = {"Content-Length": str(len(request.payload)), **_headers(request)}
+    signed = identity.sign("POST", url.text + path, headers, request.payload, "lambda", region, waits, deadline)
+    started = time.monotonic()
+    try:
+        answer = connections.exchange(
+            url.endpoint, _message(url, path, signed, request.payload), started + settings.connect_timeout, deadline
+        )
+    except ConnectError as error:
+        raise errors.ConnectFailed(endpoint=url.text, reason=error) from None
+    except BrokenError as error:
+        raise errors.ConnectionBroke(endpoint=url.text, function=function.given, reason=error) from None
+    except TimeoutError:
+        raise errors.NoAnswer(function=function.given, seconds=settings.request_timeout) from None
+    if answer.status >= 300:
+        raise _refusal(request, answer, region)
+    return Response(
+        status_code=answer.status,
+        payload=answer.body,
+        executed_version=answer.headers.get("X-Amz-Executed-Version"),
+        log_result=answer.headers.get("X-Amz-Log-Result"),
+        function_error=answer.headers.get("X-Amz-Function-Error"),
+        request_id=answer.headers.get("x-amzn-RequestId"),
+        duration=time.monotonic() - started,
+    )
+
+
+def _check_allowed(settings: Settings, function: resources.Target, arn: str | None) -> None:
+    patterns = settings.allowed_resources
+    if patterns is not None and not resources.permits(patterns, function.resource, arn):
+        raise errors.ResourceNotAllowed(server=settings.server, resource=arn or function.resource)
+
+
+def _path(function: resources.Target) -> str:
+    path = f"/2015-03-31/functions/{quote(function.given, safe='-._~')}/invocations"
+    return path + (f"?Qualifier={quote(function.extra_qualifier, safe='-._~')}" if function.extra_qualifier else "")
+
+
+def _headers(request: Request) -> dict[str, str]:
+    headers = {"X-Amz-Invocation-Type": request.invocation_type, "X-Amz-Log-Type": request.log_type}
+    if request.client_context is not None:
+        headers["X-Amz-Client-Context"] = b64encode(request.client_context.encode()).decode()
+    return headers
+
+
+def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The request as bytes; `path` follows the path that the base URL may have."""
+    target = (urlsplit(url.text).path or "") + path
+    lines = [f"POST {target} HTTP/1.1", f"Host: {urlsplit(url.text).netloc}", f"User-Agent: {USER_AGENT}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
+def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaError:
+    """The error that a refused or failed Invoke is, by AWS's own code."""
+    name = request.function.given
+    code = answer.headers.get("x-amzn-ErrorType", "").split(":")[0]
+    problem = _function_error(answer.body)
+    message = str(problem.get("message") or problem.get("Message") or code or f"HTTP {answer.status}")
+    detail = f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId')}"
+    if answer.status == 429 or code in THROTTLED:
+        return errors.Throttled(function=name, reason=problem.get("Reason") or code, detail=detail)
+    if code == "ResourceNotFoundException":
+        return errors.FunctionNotFound(function=name, region=region, detail=detail)
+    if answer.status in (401, 403):
+        if code == "AccessDeniedException":
+            return errors.AccessDenied(reason=message, detail=detail)
+        return errors.CredentialsRefused(reason=message, detail=detail)
+    if code == "InvalidRequestContentException":
+        return errors.InvalidJson(reason=message, detail=detail)
+    if answer.status == 413:
+        limit = PAYLOAD_LIMITS[request.invocation_type]
+        return errors.PayloadTooLarge(
+            size=len(request.payload), invocation_type=request.invocation_type, limit=limit, detail=detail
+        )
+    if answer.status in (400, 415) and code != "RecursiveInvocationException":
+        return errors.InvalidArgument(reason=f"AWS refused the call of the Lambda function {name!r}: {message}", detail=detail)
+    return errors.ServiceFailed(function=name, code=code or "no code", status=answer.status, detail=detail)

@@ -1,0 +1,205 @@
+"""The seam that the SQL bodies call: SQL values in, rows out, errors with SQLSTATE and hint.
+
+`plpy` is handed in. One Backend lives as long as the session does; nothing in it says who may do what, because it
+outlives SET ROLE and DISCARD ALL.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+from awslambda import errors, invoke as lambda_, resources, servers, settings as settings_
+from awslambda.connection import Connections
+from awslambda.database import PlpyDatabase
+from awslambda.settings import Settings
+from awslambda.waits import Waits
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Backend:
+    """What one session keeps between calls: plans, connections and parsed options."""
+
+    def __init__(self, plpy: Any) -> None:
+        self.plpy = plpy
+        self.database = PlpyDatabase(plpy)
+        self.waits = Waits(self.database.check_interrupts)
+        self.connections = Connections(self.waits)
+        self._settings: dict[servers.Server | None, Settings] = {}
+        self._encoding = ""
+
+    def settings(self, asked: str | None) -> Settings:
+        """The options of the server that this call uses. Chosen anew each time: it is the permission check."""
+        found = self.database.servers()
+        server = servers.choose(found, asked, self.database.role() if found else "")
+        if server not in self._settings:
+            self._settings[server] = self._parsed(server)
+        return self._settings[server]
+
+    def text(self, value: str) -> str:
+        """`value` in characters that every database encoding has: JSON's escapes stand for the others."""
+        self._encoding = self._encoding or self.database.encoding()
+        if value.isascii() or self._encoding in ("UTF8", "SQL_ASCII"):
+            return value
+        return re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match[0])[1:-1], value)
+
+    def _parsed(self, server: servers.Server | None) -> Settings:
+        if server is None:
+            return Settings()
+        options = dict(option.split("=", 1) for option in server.options)
+        return settings_.parse(server.name, options, self.database.seconds)
+
+
+_backend: Backend | None = None
+
+
+def _seam(function: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Gives the function this session's Backend for `plpy`, and turns its errors into Postgres's."""
+
+    @functools.wraps(function)
+    def called(plpy: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        global _backend
+        if _backend is None:
+            _backend = Backend(plpy)
+        try:
+            return function(_backend, *args, **kwargs)
+        except errors.LambdaError as error:
+            raised = _as_plpy(_backend, error)
+        raise raised
+
+    return called
+
+
+def _as_plpy(backend: Backend, error: errors.LambdaError) -> Exception:
+    """The error that becomes ERROR: awslambda.<Class>: message, with SQLSTATE, DETAIL and HINT."""
+    raised = _plpy_form(backend.plpy.Error, type(error).__name__)(backend.text(str(error)))
+    raised.sqlstate = error.sqlstate
+    raised.detail = backend.text(error.detail) or None
+    raised.hint = backend.text(error.hint) or None
+    return raised
+
+
+@functools.cache
+def _plpy_form(base: type[Exception], name: str) -> Any:
+    """plpy honours these attributes on subclasses of its own Error only, and prefixes the message with the class."""
+    return type(name, (base,), {"__module__": "awslambda"})
+
+
+@_seam
+def awslambda_fn(backend: Backend, fn_name: str | None, fn_args: str | None, *, is_json: bool) -> str:
+    """The function's result as text; raises if the function fails."""
+    request, response = _invoke(backend, fn_name, fn_args, "RequestResponse", is_json)
+    lambda_.raise_function_error(request, response)
+    return _payload(backend, request, response) or ""
+
+
+@_seam
+def awslambda_fn_async(backend: Backend, fn_name: str | None, fn_args: str | None, *, is_json: bool) -> str | None:
+    """The AWS request id."""
+    return _invoke(backend, fn_name, fn_args, "Event", is_json)[1].request_id
+
+
+@_seam
+def invoke(
+    backend: Backend,
+    function_name: str | None,
+    payload: str | None,
+    invocation_type: str | None,
+    log_type: str | None,
+    client_context: str | None,
+    qualifier: str | None,
+    server: str | None,
+    region: str | None,
+) -> tuple[object, ...]:
+    """A row of awslambda.invocation."""
+    request = lambda_.Request(
+        resources.function(_not_null("function_name", function_name), qualifier),
+        _not_null("payload", payload).encode(),
+        _not_null("invocation_type", invocation_type),
+        _not_null("log_type", log_type),
+        client_context,
+        region,
+    )
+    response = lambda_.invoke(request, backend.settings(server), backend.connections, backend.waits)
+    return (
+        response.status_code,
+        _payload(backend, request, response),
+        response.executed_version,
+        response.log_result and backend.text(b64decode(response.log_result).decode("utf-8", "replace").replace("\0", "")),
+        response.function_error,
+        response.request_id,
+        f"{response.duration:.6f} seconds",
+    )
+
+
+@_seam
+def diagnostics(backend: Backend, server: str | None) -> list[tuple[str, str, str, str]]:
+    """Rows of check, status, detail, hint."""
+    from awslambda import diagnostics as diagnostics_
+
+    try:
+        rows = list(diagnostics_.checks(backend.settings(server), backend.waits))
+    except errors.LambdaError as error:
+        rows = [diagnostics_.failed("server", error)]
+    return [(row.check, row.status, backend.text(row.detail), backend.text(row.hint)) for row in rows]
+
+
+@_seam
+def validate_server_options(backend: Backend, options: list[str], catalog: int) -> None:
+    """What CREATE and ALTER of the wrapper, its servers, user mappings and foreign tables have to say about options."""
+    kind = backend.database.catalog(catalog)
+    if kind == "pg_foreign_data_wrapper" and not options:
+        return
+    if kind != "pg_foreign_server":
+        raise errors.NotSupported(
+            reason="the foreign data wrapper awslambda has servers only: no user mappings, foreign tables or own options",
+            hint="Identity and limits are options of the server: CREATE SERVER … FOREIGN DATA WRAPPER awslambda OPTIONS (…).",
+        )
+    given = dict(option.split("=", 1) for option in options)
+    settings_.parse(None, given, backend.database.seconds)
+    guarded = sorted(settings_.SUPERUSER_ONLY & given.keys())
+    if guarded and not backend.database.is_superuser():
+        raise errors.OptionNotAllowed(options=", ".join(guarded))
+
+
+def _invoke(
+    backend: Backend, fn_name: str | None, fn_args: str | None, invocation_type: str, is_json: bool
+) -> tuple[lambda_.Request, lambda_.Response]:
+    function = resources.function(_not_null("fn_name", fn_name))
+    payload = _not_null("fn_args", fn_args)
+    if not is_json:
+        _check_json(payload)
+    request = lambda_.Request(function, payload.encode(), invocation_type)
+    return request, lambda_.invoke(request, backend.settings(None), backend.connections, backend.waits)
+
+
+def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response) -> str | None:
+    try:
+        return backend.text(response.payload.decode()) if response.payload else None
+    except UnicodeDecodeError:
+        raise errors.ResponseNotText(function=request.function.given) from None
+
+
+def _not_null(argument: str, value: T | None) -> T:
+    if value is None:
+        raise errors.NullArgument(argument=argument)
+    return value
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        raise errors.InvalidJson(reason=str(error)) from None
+    except RecursionError:
+        return  # nested deeper than Python reads: Lambda judges
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

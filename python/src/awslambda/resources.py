@@ -1,0 +1,78 @@
+"""What a call is aimed at: a name or an ARN, parsed; and whether a server's allowed_resources cover it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from awslambda import errors
+
+# The pattern of Invoke's FunctionName: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+_FUNCTION = re.compile(
+    r"(?:arn:(?P<partition>aws[a-zA-Z-]*):lambda:(?=[a-z]+-))?(?:(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+):)?"
+    r"(?:(?P<account>\d{12}):)?(?:function:)?(?P<name>[a-zA-Z0-9_.-]{1,64})"
+    r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function as the caller named it. `account` and `region` are None where the name does not say."""
+
+    given: str
+    name: str
+    extra_qualifier: str | None  # given beside the name, not in it
+    account: str | None
+    region: str | None
+    partition: str | None
+
+    @property
+    def resource(self) -> str:
+        return f"function:{self.name}"
+
+    def arn(self, partition: str, region: str) -> str | None:
+        """The ARN without a qualifier, completed with what the call resolved; None for a bare name."""
+        if self.account is None:
+            return None
+        return f"arn:{self.partition or partition}:lambda:{self.region or region}:{self.account}:{self.resource}"
+
+
+@lru_cache(maxsize=256)
+def function(given: str, qualifier: str | None = None) -> Target:
+    """Parses a name, name:qualifier, partial or full ARN; `qualifier` may repeat the one in it, not contradict it."""
+    match = _FUNCTION.fullmatch(given)
+    if not match or (match["partition"] and not (match["region"] and match["account"])):
+        shown = given if len(given) <= 170 else given[:170] + "…"
+        raise errors.InvalidArgument(
+            reason=f"not the name or ARN of a Lambda function: {shown!r}",
+            hint="A name has 1 to 64 letters, digits, - or _, and may be followed by :qualifier; "
+            "an ARN is arn:aws:lambda:region:account:function:name[:qualifier]. Nothing was sent.",
+        )
+    if qualifier is not None and not re.fullmatch(r"\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}", qualifier, re.ASCII):
+        raise errors.InvalidArgument(
+            reason=f"not a qualifier: {qualifier[:128]!r}", hint="It is an alias, a version's number, or $LATEST."
+        )
+    if qualifier is not None and match["qualifier"] not in (None, qualifier):
+        raise errors.InvalidArgument(
+            reason=f"the qualifier {qualifier!r} contradicts the one in {given!r}", hint="Give it once. Nothing was sent."
+        )
+    extra = qualifier if match["qualifier"] is None else None
+    return Target(given, match["name"], extra, match["account"], match["region"], match["partition"])
+
+
+def permits(patterns: Sequence[str], resource: str, arn: str | None) -> bool:
+    """A target named by name is matched as the resource part of an ARN, one given as an ARN by ARN patterns only, so
+    that another account is never reached by a name pattern. * stands for any characters, also none."""
+    return any(
+        _pattern(pattern).fullmatch(resource if arn is None else arn) is not None
+        for pattern in patterns
+        if pattern.startswith("arn:") == (arn is not None)
+    )
+
+
+@lru_cache(maxsize=256)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")))

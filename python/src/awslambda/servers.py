@@ -1,0 +1,45 @@
+"""Which server a call uses: privileges choose, so the choice holds behind SET ROLE, poolers and SECURITY DEFINER."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from awslambda import errors
+
+DEFAULT = "aws"  # the one that counts where a role may use several
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of the foreign data wrapper awslambda, as the catalog has it."""
+
+    name: str
+    usable: bool  # the current user has USAGE on it
+    options: tuple[str, ...]  # name=value
+
+
+def choose(servers: Sequence[Server], asked: str | None, role: str) -> Server | None:
+    """The server asked for; else the only usable one; else `aws`. None (built-in defaults) only if there is no server."""
+    if asked is not None:
+        for server in servers:
+            if server.name == asked:
+                return _allowed([server], role)[0]
+        raise errors.ServerNotFound(server=asked)
+    if not servers:
+        return None
+    usable = _allowed(servers, role)
+    if len(usable) == 1:
+        return usable[0]
+    for server in usable:
+        if server.name == DEFAULT:
+            return server
+    raise errors.ServerNotChosen(servers=", ".join(server.name for server in usable))
+
+
+def _allowed(servers: Sequence[Server], role: str) -> list[Server]:
+    usable = [server for server in servers if server.usable]
+    if not usable:
+        named = f"the server {servers[0].name!r}" if len(servers) == 1 else "any server of the foreign data wrapper awslambda"
+        raise errors.ServerNotAllowed(role=role, servers=named)
+    return usable

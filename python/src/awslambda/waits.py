@@ -1,0 +1,83 @@
+"""Waiting that Postgres can interrupt.
+
+Python that is blocked in C sees neither statement_timeout nor pg_cancel_backend nor a shutdown. So nothing here blocks
+for longer than a slice: between slices `check` gives Postgres the chance to stop us, by raising. What cannot wait in
+slices by itself (name look-up, botocore's own requests) runs in a helper thread while the main thread does. A helper
+thread blocks all signals: they are the backend's.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+SLICE = 0.02  # seconds: how late an interrupt can be noticed
+
+
+class Waits:
+    """Waits in slices; `check` raises when the wait must end, and may be called at any moment of the wait."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._checked = 0.0
+
+    def tick(self, deadline: float) -> float:
+        """The seconds left until `deadline` (of time.monotonic); TimeoutError when there are none."""
+        now = time.monotonic()
+        if now - self._checked >= SLICE:
+            self._checked = now
+            self._check()
+        if now >= deadline:
+            raise TimeoutError
+        return deadline - now
+
+    def for_socket(self, descriptor: int, events: int, deadline: float) -> None:
+        """Returns when one of select.poll's `events` (or an error) has come."""
+        poller = select.poll()
+        poller.register(descriptor, events)
+        while not poller.poll(min(self.tick(deadline), SLICE) * 1000):
+            pass
+
+    def sleep(self, seconds: float, deadline: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, self.tick(deadline), SLICE))
+
+    def in_thread(self, work: Callable[[], T], deadline: float) -> T:
+        """Runs `work` in a helper thread; its result or its exception. After a timeout or an interrupt the thread is
+        left behind: `work` must not touch anything that is used again then."""
+        helper = _Helper(work)
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            helper.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        while not helper.done.wait(min(self.tick(deadline), SLICE)):
+            pass
+        if isinstance(helper.outcome, BaseException):
+            raise helper.outcome
+        return helper.outcome[0]
+
+
+class _Helper(threading.Thread, Generic[T]):
+    """A thread that keeps its outcome: (value,) or the exception."""
+
+    outcome: tuple[T] | BaseException
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(name="awslambda", daemon=True)
+        self._work = work
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self.outcome = (self._work(),)
+        except BaseException as error:
+            self.outcome = error
+        self.done.set()

@@ -1,0 +1,36 @@
+-- Nothing is granted to PUBLIC; grant_usage is the one place that knows what a caller needs.
+
+CREATE OR REPLACE FUNCTION awslambda.grant_usage(
+  role regrole  -- who is to call functions
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  callable CONSTANT regprocedure[] := ARRAY[
+    '@extschema@.awslambda_fn(text, text)', '@extschema@.awslambda_fn(text, json)', '@extschema@.awslambda_fn(text, jsonb)',
+    '@extschema@.awslambda_fn_async(text, text)', '@extschema@.awslambda_fn_async(text, json)',
+    '@extschema@.awslambda_fn_async(text, jsonb)',
+    'awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text)',
+    'awslambda.diagnostics(text)'];
+  one regprocedure;
+BEGIN
+  EXECUTE format('GRANT USAGE ON SCHEMA awslambda, %s TO %s', '@extschema@'::regnamespace, role);
+  EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation TO %s', role);
+  FOREACH one IN ARRAY callable LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, role);
+  END LOOP;
+END
+$function$;
+
+COMMENT ON FUNCTION awslambda.grant_usage(regrole) IS
+  'Grants a role what it needs to call Lambda functions: USAGE on the schemas, EXECUTE on the functions. Where servers exist it needs USAGE on one of them too: GRANT USAGE ON FOREIGN SERVER … TO …';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA awslambda FROM PUBLIC;
+REVOKE ALL ON TYPE awslambda.invocation FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+  @extschema@.awslambda_fn(text, text), @extschema@.awslambda_fn(text, json), @extschema@.awslambda_fn(text, jsonb),
+  @extschema@.awslambda_fn_async(text, text), @extschema@.awslambda_fn_async(text, json),
+  @extschema@.awslambda_fn_async(text, jsonb)
+FROM PUBLIC;
