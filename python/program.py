@@ -5,6 +5,6 @@ import sys
 
 sys.path.insert(0, "@LIBDIR@")
 
-from awslambda.__main__ import main  # noqa: E402
+from awslambda.__main__ import main
 
 sys.exit(main())

@@ -153,7 +153,7 @@ def _requests(stream: object) -> Iterator[Received]:
     while line := stream.readline():  # type: ignore[attr-defined]
         method, path, _ = line.decode("ascii").split(" ")
         headers = {}
-        while (line := stream.readline().strip()):  # type: ignore[attr-defined]
+        while line := stream.readline().strip():  # type: ignore[attr-defined]
             name, _, value = line.decode("latin-1").partition(": ")
             headers[name.lower()] = value
         body = stream.read(int(headers.get("content-length", 0)))  # type: ignore[attr-defined]

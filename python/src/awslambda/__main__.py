@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import awslambda
 from awslambda import diagnostics, errors, settings
-from awslambda.waits import Waits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "environment that PostgreSQL has.",
     )
     doctor.add_argument(
-        "-o", "--option", action="append", default=[], metavar="NAME=VALUE", help="a server's option, as in CREATE SERVER"
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a server's option, as in CREATE SERVER",
     )
     parsed = parser.parse_args(arguments)
     try:
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _doctor(chosen: settings.Settings) -> int:
     worst = 0
-    for check in diagnostics.checks(chosen, Waits(lambda: None)):
+    for check in diagnostics.checks(chosen, lambda: None):
         print(f"{check.status:8}{check.check:12}{check.detail}")
         if check.hint:
             print(f"{'':20}{check.hint}")

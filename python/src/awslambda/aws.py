@@ -7,7 +7,6 @@ thread was left behind is not used again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from awslambda import errors
 from awslambda.connection import Endpoint
 from awslambda.settings import Settings
-from awslambda.waits import Waits
+from awslambda.waits import Wait
 
 if TYPE_CHECKING:
     import datetime
@@ -33,6 +32,18 @@ class Url:
     endpoint: Endpoint
 
 
+@dataclass(frozen=True)
+class AwsRequest:
+    """What is signed."""
+
+    service: str
+    region: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Identity:
     """One AWS identity: session, credentials, region and endpoints of one server's options."""
 
@@ -46,7 +57,7 @@ class Identity:
         self._region: str | None = None
         self._urls: dict[tuple[str, str], Url] = {}
 
-    def region(self, waits: Waits, deadline: float) -> tuple[str, str]:
+    def region(self, wait: Wait) -> tuple[str, str]:
         """The region of this identity, and where it came from."""
         if self._settings.region:
             return self._settings.region, "server option region"
@@ -54,7 +65,7 @@ class Identity:
         if configured:
             return configured, "environment or profile"
         if self._region is None:
-            self._region = self._in_thread(lambda: _region_from_imds(self._session), waits, deadline)
+            self._region = self._in_thread(lambda: _region_from_imds(self._session), wait)
         if self._region is None:
             raise errors.RegionUnknown
         return self._region, "instance metadata"
@@ -69,41 +80,41 @@ class Identity:
             text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
             parts = urlsplit(text)
             tls = parts.scheme == "https"
-            where = Endpoint(tls, parts.hostname or "", parts.port or (443 if tls else 80), self._ca_bundle() if tls else "")
+            where = Endpoint(
+                tls, parts.hostname or "", parts.port or (443 if tls else 80), self._ca_bundle() if tls else ""
+            )
             self._urls[service, region] = Url(text.rstrip("/"), where)
         return self._urls[service, region]
 
-    def sign(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, service: str, region: str, waits: Waits, deadline: float
-    ) -> dict[str, str]:
+    def sign(self, request: AwsRequest, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        request = AWSRequest(method, url, headers, body)
-        SigV4Auth(self.frozen_credentials(waits, deadline), service, region).add_auth(request)
-        return dict(request.headers.items())
+        unsigned = AWSRequest(request.method, request.url, request.headers, request.body)
+        SigV4Auth(self.frozen_credentials(wait), request.service, request.region).add_auth(unsigned)
+        return dict(unsigned.headers.items())
 
-    def frozen_credentials(self, waits: Waits, deadline: float) -> Any:
+    def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""
         if self._credentials is None:
-            self._credentials = self._in_thread(self._find_credentials, waits, deadline)
+            self._credentials = self._in_thread(self._find_credentials, wait)
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         if refresh_needed is not None and refresh_needed():
-            return self._in_thread(self._credentials.get_frozen_credentials, waits, deadline)
+            return self._in_thread(self._credentials.get_frozen_credentials, wait)
         return self._credentials.get_frozen_credentials()
 
     @property
     def credentials_source(self) -> str:
-        """botocore's name of the provider that found the credentials: iam-role, assume-role, shared-credentials-file …"""
+        """botocore's name of what the credentials came from: iam-role, assume-role, shared-credentials-file …"""
         return str(getattr(self._credentials, "method", ""))
 
     @property
     def credentials_expiry(self) -> datetime.datetime | None:
         return getattr(self._credentials, "_expiry_time", None)
 
-    def client(self, service: str, region: str, **credentials: Any) -> Any:
-        """A botocore client. Its calls block: they belong into Waits.in_thread."""
+    def client(self, service: str, region: str | None, **credentials: Any) -> Any:
+        """A botocore client. Its calls block: they belong into Wait.in_thread."""
         from botocore.config import Config
 
         config = Config(
@@ -120,18 +131,18 @@ class Identity:
             **credentials,
         )
 
-    def caller(self, waits: Waits, deadline: float) -> str:
+    def caller(self, wait: Wait) -> str:
         """The ARN that STS knows these credentials by."""
-        region, _ = self.region(waits, deadline)
-        access_key, secret_key, token = self.frozen_credentials(waits, deadline)[:3]
+        region, _ = self.region(wait)
+        access_key, secret_key, token = self.frozen_credentials(wait)[:3]
         sts = self.client(
             "sts", region, aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token
         )
-        return str(self._in_thread(lambda: sts.get_caller_identity()["Arn"], waits, deadline))
+        return str(self._in_thread(lambda: sts.get_caller_identity()["Arn"], wait))
 
-    def _in_thread(self, work: Callable[[], T], waits: Waits, deadline: float) -> T:
+    def _in_thread(self, work: Callable[[], T], wait: Wait) -> T:
         try:
-            return waits.in_thread(lambda: _translated(work), deadline)
+            return wait.in_thread(lambda: _translated(work))
         except errors.LambdaError:
             raise
         except TimeoutError:
@@ -149,7 +160,9 @@ class Identity:
             return source
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
-        region = self._settings.region or self._session.get_config_variable("region") or _region_from_imds(self._session)
+        region = (
+            self._settings.region or self._session.get_config_variable("region") or _region_from_imds(self._session)
+        )
 
         def sts(service: str, **credentials: Any) -> Any:
             return self.client(service, region, **credentials)

@@ -12,11 +12,11 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from awslambda.waits import Waits
+from awslambda.waits import Wait
 
 
 class ConnectError(Exception):
@@ -39,29 +39,30 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
+    """A whole HTTP response."""
+
     status: int
-    headers: Mapping[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
 
 
 class Connections:
     """One kept connection for each endpoint."""
 
-    def __init__(self, waits: Waits) -> None:
-        self._waits = waits
+    def __init__(self) -> None:
         self._kept: dict[Endpoint, Connection] = {}
 
-    def exchange(self, endpoint: Endpoint, request: bytes, connect_deadline: float, deadline: float) -> Answer:
+    def exchange(self, endpoint: Endpoint, request: bytes, connect_timeout: float, wait: Wait) -> Answer:
         """Sends one request and returns the whole answer. After any failure the connection is thrown away."""
         connection = self._kept.pop(endpoint, None)
         if connection is not None and connection.is_stale():
             connection.close()
             connection = None
         if connection is None:
-            connection = Connection(connect(endpoint, self._waits, min(connect_deadline, deadline)))
+            connection = Connection(connect(endpoint, wait.within(connect_timeout)))
         keep = False
         try:
-            answer, keep = connection.exchange(request, deadline)
+            answer, keep = connection.exchange(request, wait)
         finally:
             if keep:
                 self._kept[endpoint] = connection
@@ -80,16 +81,16 @@ class Connection:
         poller.register(self._sock, select.POLLIN)
         return bool(poller.poll(0))
 
-    def exchange(self, request: bytes, deadline: float) -> tuple[Answer, bool]:
+    def exchange(self, request: bytes, wait: Wait) -> tuple[Answer, bool]:
         """The answer, and whether the connection can be used again."""
-        self._sock.deadline = deadline
+        self._sock.wait = wait
         try:
             self._sock.sendall(request)
             response = http.client.HTTPResponse(self._sock, method="POST")
             with response:
                 response.begin()
                 body = response.read()
-                return Answer(response.status, response.headers, body), not response.will_close
+                return Answer(response.status, response.msg, body), not response.will_close
         except TimeoutError:
             raise
         except http.client.RemoteDisconnected:
@@ -105,51 +106,51 @@ class Connection:
         self._sock.close()
 
 
-def connect(endpoint: Endpoint, waits: Waits, deadline: float) -> _PlainSocket | _TlsSocket:
+def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     """Name look-up, connection and TLS; each address of the name has its share of the time."""
     try:
-        found = waits.in_thread(
-            lambda: socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM), deadline
-        )
+        found = wait.in_thread(lambda: socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
     except TimeoutError:
         raise ConnectError("the name look-up did not end in time") from None
     except OSError as error:
         raise ConnectError(f"the name look-up failed: {error.strerror or error}") from None
-    problem: Exception | None = None
+    problem = ConnectError("the name has no address")
     for left, (family, _, _, _, address) in zip(range(len(found), 0, -1), found, strict=True):
-        now = time.monotonic()
         try:
-            return _connect(endpoint, waits, family, address, now + (deadline - now) / left)
+            return _connect(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
         except TimeoutError:
             problem = ConnectError("it did not answer in time")
         except ssl.SSLError as error:
             problem = ConnectError(f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}")
         except OSError as error:
             problem = ConnectError(error.strerror or str(error))
-    raise problem or ConnectError("the name has no address")
+    raise problem
 
 
-def _connect(endpoint: Endpoint, waits: Waits, family: int, address: Any, deadline: float) -> _PlainSocket | _TlsSocket:
-    sock: _PlainSocket | _TlsSocket = _PlainSocket(family, socket.SOCK_STREAM)
+def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
+    plain = _PlainSocket(family, socket.SOCK_STREAM)
     try:
-        sock.waits, sock.deadline = waits, deadline
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plain.setblocking(False)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
-            sock.connect(address)
+            plain.connect(address)
         except BlockingIOError:
-            waits.for_socket(sock.fileno(), select.POLLOUT, deadline)
-            if problem := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            wait.for_socket(plain.fileno(), select.POLLOUT)
+            if problem := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(problem, os.strerror(problem)) from None
-        if endpoint.tls:
-            wrapped = _tls_context(endpoint.ca_bundle).wrap_socket(
-                sock, server_hostname=endpoint.host, do_handshake_on_connect=False
-            )
-            assert isinstance(wrapped, _TlsSocket)
-            sock = wrapped
-            sock.waits, sock.deadline = waits, deadline
-            sock.in_slices(sock.do_handshake)
+        return _with_tls(plain, endpoint, wait) if endpoint.tls else plain
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:
+    context = _tls_context(endpoint.ca_bundle)
+    sock = cast(_TlsSocket, context.wrap_socket(plain, server_hostname=endpoint.host, do_handshake_on_connect=False))
+    try:
+        sock.wait = wait
+        sock.in_slices(sock.do_handshake)
         return sock
     except BaseException:
         sock.close()
@@ -157,22 +158,29 @@ def _connect(endpoint: Endpoint, waits: Waits, family: int, address: Any, deadli
 
 
 class _InSlices:
-    """A non-blocking socket's waits become Waits' slices."""
+    """A non-blocking socket's waits become slices of `wait`."""
 
-    waits: Waits
-    deadline: float
+    wait: Wait
 
     def in_slices(self, operation: Callable[..., int | None], *args: Any, events: int = select.POLLIN) -> int:
+        """Does it as soon as the socket is ready for it."""
         while True:
-            self.waits.tick(self.deadline)
+            self.wait.tick()
             try:
                 return operation(*args) or 0
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
-                if isinstance(want, ssl.SSLWantReadError):
-                    events = select.POLLIN
-                elif isinstance(want, ssl.SSLWantWriteError):
-                    events = select.POLLOUT
-                self.waits.for_socket(self.fileno(), events, self.deadline)  # type: ignore[attr-defined]
+            except ssl.SSLWantReadError:
+                awaited = select.POLLIN
+            except ssl.SSLWantWriteError:
+                awaited = select.POLLOUT
+            except BlockingIOError:
+                awaited = events
+            self.wait.for_socket(cast(socket.socket, self).fileno(), awaited)
+
+    def send_all(self, send: Callable[..., int], data: bytes) -> None:
+        """Sends all of it."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.in_slices(send, rest, events=select.POLLOUT) :]
 
 
 class _PlainSocket(_InSlices, socket.socket):
@@ -180,7 +188,7 @@ class _PlainSocket(_InSlices, socket.socket):
         return self.in_slices(super().recv_into, *args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        _send_all(self, super().send, data)
+        self.send_all(super().send, data)
 
 
 class _TlsSocket(_InSlices, ssl.SSLSocket):
@@ -188,13 +196,7 @@ class _TlsSocket(_InSlices, ssl.SSLSocket):
         return self.in_slices(super().recv_into, *args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        _send_all(self, super().send, data)
-
-
-def _send_all(sock: _InSlices, send: Callable[..., int], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[sock.in_slices(send, rest, events=select.POLLOUT) :]
+        self.send_all(super().send, data)
 
 
 _tls_contexts: dict[str, ssl.SSLContext] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import sys
 import time
@@ -17,7 +16,7 @@ import awslambda
 from awslambda import aws, errors
 from awslambda.connection import BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
-from awslambda.waits import Waits
+from awslambda.waits import Wait
 
 OLDEST_PYTHON = (3, 10)
 TOLERATED_SKEW = 240.0  # seconds; AWS refuses signatures that are off by more than 300
@@ -34,18 +33,18 @@ class Check:
     hint: str = ""
 
 
-def checks(settings: Settings, waits: Waits) -> Iterator[Check]:
+def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
     """All checks of one server, each on its own: a failed one does not hide the others."""
-    deadline = time.monotonic() + settings.request_timeout
+    wait = Wait(check, settings.request_timeout)
     identity = aws.Identity(settings)
     yield _python()
     yield Check("package", "ok", f"awslambda {awslambda.__version__} in {Path(awslambda.__file__).parent}")
     yield from (Check(name, "ok", version) for name, version in aws.versions().items())
     yield Check("server", "ok", settings.server or "none: built-in defaults")
-    yield _guarded("credentials", lambda: _credentials(identity, waits, deadline))
-    yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(waits, deadline))))
-    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(waits, deadline)))
-    yield from _endpoint(identity, settings, waits, deadline)
+    yield _guarded("credentials", lambda: _credentials(identity, wait))
+    yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait))))
+    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(wait)))
+    yield from _endpoint(identity, settings, wait)
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -67,8 +66,8 @@ def _python() -> Check:
     return Check("python", "ok", detail)
 
 
-def _credentials(identity: aws.Identity, waits: Waits, deadline: float) -> Check:
-    identity.frozen_credentials(waits, deadline)
+def _credentials(identity: aws.Identity, wait: Wait) -> Check:
+    identity.frozen_credentials(wait)
     source, expiry = identity.credentials_source, identity.credentials_expiry
     if expiry is None:
         return Check("credentials", "ok", f"{source}, do not expire")
@@ -79,9 +78,9 @@ def _credentials(identity: aws.Identity, waits: Waits, deadline: float) -> Check
     return Check("credentials", "ok", detail)
 
 
-def _endpoint(identity: aws.Identity, settings: Settings, waits: Waits, deadline: float) -> Iterator[Check]:
+def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterator[Check]:
     try:
-        region, _ = identity.region(waits, deadline)
+        region, _ = identity.region(wait)
         url = identity.url("lambda", region)
     except errors.LambdaError as error:
         yield failed("endpoint", error)
@@ -89,7 +88,7 @@ def _endpoint(identity: aws.Identity, settings: Settings, waits: Waits, deadline
     request = f"GET / HTTP/1.1\r\nHost: {urlsplit(url.text).netloc}\r\nConnection: close\r\n\r\n".encode("ascii")
     started = time.monotonic()
     try:
-        answer = Connections(waits).exchange(url.endpoint, request, started + settings.connect_timeout, deadline)
+        answer = Connections().exchange(url.endpoint, request, settings.connect_timeout, wait)
     except ConnectError as error:
         yield failed("endpoint", errors.ConnectFailed(endpoint=url.text, reason=error))
         return

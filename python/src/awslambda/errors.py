@@ -25,7 +25,9 @@ class FunctionError(LambdaError):
     """The Lambda function {function!r} raised {error}"""
 
     sqlstate = "LA001"
-    hint = "The function ran and failed: its log in CloudWatch Logs has the whole story, under the request id in DETAIL."
+    hint = (
+        "The function ran and failed: its log in CloudWatch Logs has the whole story, under the request id in DETAIL."
+    )
 
 
 class FunctionTimedOut(LambdaError):
@@ -53,7 +55,9 @@ class NoAnswer(LambdaError):
     """The Lambda function {function!r} did not answer within {seconds:g} s."""
 
     sqlstate = "LA005"
-    hint = "It may have run, or may still be running. The server option request_timeout must cover the function's timeout."
+    hint = (
+        "It may have run, or may still be running. The server option request_timeout must cover the function's timeout."
+    )
 
 
 class ConnectFailed(LambdaError):
@@ -102,7 +106,9 @@ class ResourceNotAllowed(LambdaError):
     """The server {server!r} does not allow {resource!r}."""
 
     sqlstate = "42501"
-    hint = "Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN."
+    hint = (
+        "Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN."
+    )
 
 
 class NoCredentials(LambdaError):
@@ -127,8 +133,8 @@ class RegionUnknown(LambdaError):
 
     sqlstate = "22023"
     hint = (
-        "Tried: the function's ARN, the argument region, the server option region, AWS_DEFAULT_REGION and the profile of "
-        "PostgreSQL's operating-system user, and the instance metadata service. Set the server option region."
+        "Tried: the function's ARN, the argument region, the server option region, AWS_DEFAULT_REGION and the profile "
+        "of PostgreSQL's operating-system user, and the instance metadata service. Set the server option region."
     )
 
 

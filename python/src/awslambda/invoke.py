@@ -11,7 +11,7 @@ import json
 import random
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from awslambda import aws, errors, resources
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
-from awslambda.waits import Waits
+from awslambda.waits import Wait
 
 INVOCATION_TYPES = ("RequestResponse", "Event", "DryRun")
 LOG_TYPES = ("None", "Tail")
@@ -28,7 +28,24 @@ CLIENT_CONTEXT_LIMIT = 3583  # bytes of base64
 BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # seconds: the first and the longest upper bound of the jitter
 MESSAGE_LIMIT = 2000  # characters of a function's error message that an error shows
 DETAIL_LIMIT = 8000  # characters of a function's stack that an error shows
-THROTTLED = ("TooManyRequestsException", "EC2ThrottledException", "ThrottlingException", "Throttling")
+
+# What Invoke's errors are here: by AWS's code, else by HTTP status, else ServiceFailed.
+CODES: dict[str, type[errors.LambdaError]] = {
+    "AccessDeniedException": errors.AccessDenied,
+    "EC2ThrottledException": errors.Throttled,
+    "InvalidRequestContentException": errors.InvalidJson,
+    "RecursiveInvocationException": errors.ServiceFailed,
+    "ResourceNotFoundException": errors.FunctionNotFound,
+    "ThrottlingException": errors.Throttled,
+}
+STATUSES: dict[int, type[errors.LambdaError]] = {
+    400: errors.InvalidArgument,
+    401: errors.CredentialsRefused,
+    403: errors.CredentialsRefused,
+    413: errors.PayloadTooLarge,
+    415: errors.InvalidArgument,
+    429: errors.Throttled,
+}
 USER_AGENT = "awslambda-postgresql"
 
 
@@ -69,19 +86,22 @@ class Response:
     duration: float  # seconds, from sending the request to its answer's last byte
 
 
-def invoke(request: Request, settings: Settings, connections: Connections, waits: Waits) -> Response:
-    """Calls the function. A function that fails is a Response with `function_error`, not an exception."""
-    deadline = time.monotonic() + settings.request_timeout
+def invoke(request: Request, settings: Settings, connections: Connections, check: Callable[[], None]) -> Response:
+    """Calls the function. A function that fails is a Response with `function_error`, not an exception.
+
+    `check` is called at least every 20 ms while this waits, and ends it by raising.
+    """
+    wait = Wait(check, settings.request_timeout)
     attempt = 0
     while True:
         attempt += 1
         try:
-            return _attempt(request, settings, connections, waits, deadline)
+            return _attempt(request, settings, connections, wait)
         except (errors.ConnectFailed, errors.Throttled):
-            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2**attempt))
-            if attempt >= settings.max_attempts or time.monotonic() + pause >= deadline:
+            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2**attempt))  # noqa: S311 - no secret
+            if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
-            waits.sleep(pause, deadline)
+            wait.sleep(pause)
         except (errors.NoCredentials, errors.CredentialsRefused, errors.RegionUnknown):
             aws.forget(settings)
             raise
@@ -98,39 +118,38 @@ def raise_function_error(request: Request, response: Response) -> None:
     """Raises what a function's failure is in SQL; does nothing if it did not fail."""
     if response.function_error is None:
         return
-    problem = _function_error(response.payload)
+    problem = _object(response.payload)
     kind, message = str(problem.get("errorType") or ""), str(problem.get("errorMessage") or "")
     timed_out = kind == "Sandbox.Timedout" or (not kind and "Task timed out after" in message)
-    stack = [str(line).rstrip() for line in problem.get("stackTrace") or []]
+    stack = problem.get("stackTrace")
+    lines = [str(line).rstrip() for line in stack] if isinstance(stack, list) else []
     raise (errors.FunctionTimedOut if timed_out else errors.FunctionError)(
         function=request.function.given,
         error=": ".join(part for part in (kind or response.function_error, message[:MESSAGE_LIMIT]) if part),
-        detail="\n".join([f"Request id: {response.request_id}", *stack])[:DETAIL_LIMIT],
+        detail="\n".join([f"Request id: {response.request_id}", *lines])[:DETAIL_LIMIT],
     )
 
 
-def _function_error(payload: bytes) -> dict[str, Any]:
+def _object(payload: bytes) -> dict[str, Any]:
     try:
         problem = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = None
     return problem if isinstance(problem, dict) else {}
 
 
-def _attempt(request: Request, settings: Settings, connections: Connections, waits: Waits, deadline: float) -> Response:
+def _attempt(request: Request, settings: Settings, connections: Connections, wait: Wait) -> Response:
     function = request.function
     identity = aws.identity(settings)
-    region = function.region or request.region or identity.region(waits, deadline)[0]
+    region = function.region or request.region or identity.region(wait)[0]
     _check_allowed(settings, function, function.account and function.arn(identity.partition(region), region))
     url = identity.url("lambda", region)
     path = _path(function)
-    headers = {"Content-Length": str(len(request.payload)), **_headers(request)}
-    signed = identity.sign("POST", url.text + path, headers, request.payload, "lambda", region, waits, deadline)
+    unsigned = aws.AwsRequest("lambda", region, "POST", url.text + path, _headers(request), request.payload)
+    message = _message(url, path, identity.sign(unsigned, wait), request.payload)
     started = time.monotonic()
     try:
-        answer = connections.exchange(
-            url.endpoint, _message(url, path, signed, request.payload), started + settings.connect_timeout, deadline
-        )
+        answer = connections.exchange(url.endpoint, message, settings.connect_timeout, wait)
     except ConnectError as error:
         raise errors.ConnectFailed(endpoint=url.text, reason=error) from None
     except BrokenError as error:
@@ -162,7 +181,11 @@ def _path(function: resources.Target) -> str:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    headers = {"X-Amz-Invocation-Type": request.invocation_type, "X-Amz-Log-Type": request.log_type}
+    headers = {
+        "Content-Length": str(len(request.payload)),
+        "X-Amz-Invocation-Type": request.invocation_type,
+        "X-Amz-Log-Type": request.log_type,
+    }
     if request.client_context is not None:
         headers["X-Amz-Client-Context"] = b64encode(request.client_context.encode()).decode()
     return headers
@@ -178,26 +201,18 @@ def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -
 
 def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaError:
     """The error that a refused or failed Invoke is, by AWS's own code."""
-    name = request.function.given
     code = answer.headers.get("x-amzn-ErrorType", "").split(":")[0]
-    problem = _function_error(answer.body)
-    message = str(problem.get("message") or problem.get("Message") or code or f"HTTP {answer.status}")
-    detail = f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId')}"
-    if answer.status == 429 or code in THROTTLED:
-        return errors.Throttled(function=name, reason=problem.get("Reason") or code, detail=detail)
-    if code == "ResourceNotFoundException":
-        return errors.FunctionNotFound(function=name, region=region, detail=detail)
-    if answer.status in (401, 403):
-        if code == "AccessDeniedException":
-            return errors.AccessDenied(reason=message, detail=detail)
-        return errors.CredentialsRefused(reason=message, detail=detail)
-    if code == "InvalidRequestContentException":
-        return errors.InvalidJson(reason=message, detail=detail)
-    if answer.status == 413:
-        limit = PAYLOAD_LIMITS[request.invocation_type]
-        return errors.PayloadTooLarge(
-            size=len(request.payload), invocation_type=request.invocation_type, limit=limit, detail=detail
-        )
-    if answer.status in (400, 415) and code != "RecursiveInvocationException":
-        return errors.InvalidArgument(reason=f"AWS refused the call of the Lambda function {name!r}: {message}", detail=detail)
-    return errors.ServiceFailed(function=name, code=code or "no code", status=answer.status, detail=detail)
+    said = _object(answer.body)
+    message = str(said.get("message") or said.get("Message") or code or f"HTTP {answer.status}")
+    kind = CODES.get(code) or STATUSES.get(answer.status, errors.ServiceFailed)
+    return kind(
+        function=request.function.given,
+        region=region,
+        code=code or "no code",
+        status=answer.status,
+        reason=said.get("Reason", code) if kind is errors.Throttled else message,
+        size=len(request.payload),
+        limit=PAYLOAD_LIMITS[request.invocation_type],
+        invocation_type=request.invocation_type,
+        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId')}",
+    )

@@ -11,13 +11,14 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
-from awslambda import errors, invoke as lambda_, resources, servers, settings as settings_
+from awslambda import errors, resources, servers
+from awslambda import invoke as lambda_
+from awslambda import settings as settings_
 from awslambda.connection import Connections
 from awslambda.database import PlpyDatabase
 from awslambda.settings import Settings
-from awslambda.waits import Waits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +30,7 @@ class Backend:
     def __init__(self, plpy: Any) -> None:
         self.plpy = plpy
         self.database = PlpyDatabase(plpy)
-        self.waits = Waits(self.database.check_interrupts)
-        self.connections = Connections(self.waits)
+        self.connections = Connections()
         self._settings: dict[servers.Server | None, Settings] = {}
         self._encoding = ""
 
@@ -56,7 +56,10 @@ class Backend:
         return settings_.parse(server.name, options, self.database.seconds)
 
 
-_backend: Backend | None = None
+@functools.cache
+def _backend(plpy: Any) -> Backend:
+    """The one of this session."""
+    return Backend(plpy)
 
 
 def _seam(function: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -64,19 +67,17 @@ def _seam(function: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenat
 
     @functools.wraps(function)
     def called(plpy: Any, *args: P.args, **kwargs: P.kwargs) -> T:
-        global _backend
-        if _backend is None:
-            _backend = Backend(plpy)
+        backend = _backend(plpy)
         try:
-            return function(_backend, *args, **kwargs)
+            return function(backend, *args, **kwargs)
         except errors.LambdaError as error:
-            raised = _as_plpy(_backend, error)
+            raised = _as_plpy(backend, error)
         raise raised
 
-    return called
+    return cast(Callable[Concatenate[Any, P], T], called)
 
 
-def _as_plpy(backend: Backend, error: errors.LambdaError) -> Exception:
+def _as_plpy(backend: Backend, error: errors.LambdaError) -> Any:
     """The error that becomes ERROR: awslambda.<Class>: message, with SQLSTATE, DETAIL and HINT."""
     raised = _plpy_form(backend.plpy.Error, type(error).__name__)(backend.text(str(error)))
     raised.sqlstate = error.sqlstate
@@ -106,7 +107,7 @@ def awslambda_fn_async(backend: Backend, fn_name: str | None, fn_args: str | Non
 
 
 @_seam
-def invoke(
+def invoke(  # noqa: PLR0917 - the arguments of the SQL function
     backend: Backend,
     function_name: str | None,
     payload: str | None,
@@ -126,12 +127,13 @@ def invoke(
         client_context,
         region,
     )
-    response = lambda_.invoke(request, backend.settings(server), backend.connections, backend.waits)
+    response = lambda_.invoke(request, backend.settings(server), backend.connections, backend.database.check_interrupts)
     return (
         response.status_code,
         _payload(backend, request, response),
         response.executed_version,
-        response.log_result and backend.text(b64decode(response.log_result).decode("utf-8", "replace").replace("\0", "")),
+        response.log_result
+        and backend.text(b64decode(response.log_result).decode("utf-8", "replace").replace("\0", "")),
         response.function_error,
         response.request_id,
         f"{response.duration:.6f} seconds",
@@ -144,7 +146,7 @@ def diagnostics(backend: Backend, server: str | None) -> list[tuple[str, str, st
     from awslambda import diagnostics as diagnostics_
 
     try:
-        rows = list(diagnostics_.checks(backend.settings(server), backend.waits))
+        rows = list(diagnostics_.checks(backend.settings(server), backend.database.check_interrupts))
     except errors.LambdaError as error:
         rows = [diagnostics_.failed("server", error)]
     return [(row.check, row.status, backend.text(row.detail), backend.text(row.hint)) for row in rows]
@@ -158,8 +160,8 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
         return
     if kind != "pg_foreign_server":
         raise errors.NotSupported(
-            reason="the foreign data wrapper awslambda has servers only: no user mappings, foreign tables or own options",
-            hint="Identity and limits are options of the server: CREATE SERVER … FOREIGN DATA WRAPPER awslambda OPTIONS (…).",
+            reason="the foreign data wrapper awslambda has servers, but no user mappings, foreign tables or options",
+            hint="Identity and limits are a server's: CREATE SERVER … FOREIGN DATA WRAPPER awslambda OPTIONS (…).",
         )
     given = dict(option.split("=", 1) for option in options)
     settings_.parse(None, given, backend.database.seconds)
@@ -176,7 +178,9 @@ def _invoke(
     if not is_json:
         _check_json(payload)
     request = lambda_.Request(function, payload.encode(), invocation_type)
-    return request, lambda_.invoke(request, backend.settings(None), backend.connections, backend.waits)
+    return request, lambda_.invoke(
+        request, backend.settings(None), backend.connections, backend.database.check_interrupts
+    )
 
 
 def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response) -> str | None:

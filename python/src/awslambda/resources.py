@@ -57,7 +57,8 @@ def function(given: str, qualifier: str | None = None) -> Target:
         )
     if qualifier is not None and match["qualifier"] not in (None, qualifier):
         raise errors.InvalidArgument(
-            reason=f"the qualifier {qualifier!r} contradicts the one in {given!r}", hint="Give it once. Nothing was sent."
+            reason=f"the qualifier {qualifier!r} contradicts the one in {given!r}",
+            hint="Give it once. Nothing was sent.",
         )
     extra = qualifier if match["qualifier"] is None else None
     return Target(given, match["name"], extra, match["account"], match["region"], match["partition"])

@@ -20,7 +20,7 @@ class Server:
 
 
 def choose(servers: Sequence[Server], asked: str | None, role: str) -> Server | None:
-    """The server asked for; else the only usable one; else `aws`. None (built-in defaults) only if there is no server."""
+    """The server asked for; else the only usable one; else `aws`. None if there is no server at all."""
     if asked is not None:
         for server in servers:
             if server.name == asked:
@@ -40,6 +40,10 @@ def choose(servers: Sequence[Server], asked: str | None, role: str) -> Server | 
 def _allowed(servers: Sequence[Server], role: str) -> list[Server]:
     usable = [server for server in servers if server.usable]
     if not usable:
-        named = f"the server {servers[0].name!r}" if len(servers) == 1 else "any server of the foreign data wrapper awslambda"
+        named = (
+            f"the server {servers[0].name!r}"
+            if len(servers) == 1
+            else "any server of the foreign data wrapper awslambda"
+        )
         raise errors.ServerNotAllowed(role=role, servers=named)
     return usable

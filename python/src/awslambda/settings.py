@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from awslambda import errors
 
 SERVICES = ("lambda", "sts")  # those that endpoint_url_<service> can be set for
-SUPERUSER_ONLY = frozenset({"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "ca_bundle"})
+SUPERUSER_ONLY = frozenset(
+    {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "ca_bundle"}
+)
 LONGEST = 3600.0  # seconds
 
 
@@ -42,7 +44,14 @@ class Settings:
     @property
     def identity(self) -> tuple[object, ...]:
         """All that decides who we are for AWS and where AWS is: the key of every cache of sessions and clients."""
-        return (self.region, self.profile, self.role_arn, self.external_id, self.ca_bundle, *sorted(self.endpoint_urls.items()))
+        return (
+            self.region,
+            self.profile,
+            self.role_arn,
+            self.external_id,
+            self.ca_bundle,
+            *sorted(self.endpoint_urls.items()),
+        )
 
 
 def parse(server: str | None, options: Mapping[str, str], seconds: Callable[[str], float]) -> Settings:

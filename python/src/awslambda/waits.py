@@ -20,36 +20,46 @@ T = TypeVar("T")
 SLICE = 0.02  # seconds: how late an interrupt can be noticed
 
 
-class Waits:
-    """Waits in slices; `check` raises when the wait must end, and may be called at any moment of the wait."""
+class Wait:
+    """Waiting until a deadline, in slices.
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    `check` raises when the wait must end, and may be called at any moment of it. Past the deadline everything here
+    raises TimeoutError.
+    """
+
+    def __init__(self, check: Callable[[], None], seconds: float) -> None:
         self._check = check
-        self._checked = 0.0
+        self._checked = time.monotonic()
+        self.deadline = self._checked + seconds
 
-    def tick(self, deadline: float) -> float:
-        """The seconds left until `deadline` (of time.monotonic); TimeoutError when there are none."""
+    def within(self, seconds: float) -> Wait:
+        """A part of this wait that ends sooner."""
+        return Wait(self._check, min(seconds, self.deadline - time.monotonic()))
+
+    def tick(self) -> float:
+        """The seconds left, after letting Postgres check for interrupts if a slice has passed since it did."""
         now = time.monotonic()
         if now - self._checked >= SLICE:
             self._checked = now
             self._check()
-        if now >= deadline:
+        if now >= self.deadline:
             raise TimeoutError
-        return deadline - now
+        return self.deadline - now
 
-    def for_socket(self, descriptor: int, events: int, deadline: float) -> None:
+    def for_socket(self, descriptor: int, events: int) -> None:
         """Returns when one of select.poll's `events` (or an error) has come."""
         poller = select.poll()
         poller.register(descriptor, events)
-        while not poller.poll(min(self.tick(deadline), SLICE) * 1000):
+        while not poller.poll(min(self.tick(), SLICE) * 1000):
             pass
 
-    def sleep(self, seconds: float, deadline: float) -> None:
+    def sleep(self, seconds: float) -> None:
+        """Sleeps; TimeoutError if the deadline comes first."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, self.tick(deadline), SLICE))
+            time.sleep(min(left, self.tick(), SLICE))
 
-    def in_thread(self, work: Callable[[], T], deadline: float) -> T:
+    def in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` in a helper thread; its result or its exception. After a timeout or an interrupt the thread is
         left behind: `work` must not touch anything that is used again then."""
         helper = _Helper(work)
@@ -58,7 +68,7 @@ class Waits:
             helper.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        while not helper.done.wait(min(self.tick(deadline), SLICE)):
+        while not helper.done.wait(min(self.tick(), SLICE)):
             pass
         if isinstance(helper.outcome, BaseException):
             raise helper.outcome

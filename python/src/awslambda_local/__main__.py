@@ -93,7 +93,8 @@ def _run(options: Options, ready_file: Path | None, end: threading.Event) -> int
 
 
 def _await_end_of_input(end: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     end.set()
 
 

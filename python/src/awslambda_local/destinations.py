@@ -60,7 +60,7 @@ class Destinations:
         self._endpoint_url = endpoint_url
 
     def deliver(self, target: Target, record: InvocationRecord) -> None:
-        """To the destination for the record's condition, if there is one. A failure is told on stderr: AWS has a metric."""
+        """To the destination for the record's condition, if any. A failure is told on stderr: AWS has a metric for it."""
         which = "OnSuccess" if record.condition == "Success" else "OnFailure"
         arn = target.event_invoke_config.get("DestinationConfig", {}).get(which, {}).get("Destination")
         if not arn:

@@ -63,7 +63,7 @@ class Pool:
         for sandbox in everything:
             sandbox.close()
         for sandbox in everything:
-            sandbox.join(timeout=5)
+            sandbox.wait_gone(timeout=5)
         os.close(self._lifeline_held)
         os.close(self._lifeline)
         self._root.cleanup()

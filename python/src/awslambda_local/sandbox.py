@@ -87,6 +87,7 @@ class Sandbox:
         self._init_duration: float | None = None
         self._reported_init = False
         self._ready = threading.Event()
+        self._gone = threading.Event()
         self._work: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._output = _Output()
@@ -107,8 +108,7 @@ class Sandbox:
             pass_fds=(lifeline,),
             start_new_session=True,
         )
-        self._watcher = threading.Thread(target=self._watch, daemon=True, name=f"watch-{spec.name}")
-        self._watcher.start()
+        threading.Thread(target=self._watch, daemon=True, name=f"watch-{spec.name}").start()
 
     @property
     def alive(self) -> bool:
@@ -132,13 +132,13 @@ class Sandbox:
         return Outcome(payload, failed=error_type is not None, log=log)
 
     def close(self) -> None:
-        """End the process, and all that the handler has started; `join` waits until nothing is left."""
+        """End the process, and all that the handler has started; `wait_gone` waits until nothing is left."""
         self._closed = True
         self._work.put(None)
         self._process.kill()
 
-    def join(self, timeout: float) -> None:
-        self._watcher.join(timeout)
+    def wait_gone(self, timeout: float) -> None:
+        self._gone.wait(timeout)
 
     # What the Runtime API calls, in its own threads.
 
@@ -164,6 +164,7 @@ class Sandbox:
         self._mark_ready()
         self._work.put(None)
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._gone.set()
         self._api.stop()
 
     # What is reported.

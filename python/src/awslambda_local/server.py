@@ -13,7 +13,7 @@ import threading
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -109,7 +109,7 @@ class _Handler(web.Handler, MotoRequestHandler):
 
     def _whole_body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            return cast(bytes, DechunkedInput(self.rfile).read())
+            return cast(bytes, DechunkedInput(cast("IO[bytes]", self.rfile)).read())
         return self.read_body()
 
     def _invoke(self, request: Request) -> Response:

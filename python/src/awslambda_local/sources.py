@@ -66,7 +66,7 @@ def _is_event(payload: Any) -> bool:
 
 
 def _send_to_function(events: EventQueue, target: Any, original_event: Any) -> None:
-    event = {key: value for key, value in original_event.items() if key != "ingestion-time"}
+    event: Any = {key: value for key, value in original_event.items() if key != "ingestion-time"}
     event["time"] = datetime.fromtimestamp(float(event["time"]), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     transformer = target.get("InputTransformer")
     if transformer:

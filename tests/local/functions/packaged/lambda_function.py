@@ -1,0 +1,5 @@
+from greeting import greet
+
+
+def lambda_handler(event, context):
+    return greet(event["name"])

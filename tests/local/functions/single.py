@@ -1,0 +1,7 @@
+import time
+
+
+def lambda_handler(event, context):
+    print("sleeping")
+    time.sleep(event.get("seconds", 0))
+    return "awake"
