@@ -26,11 +26,12 @@ help:
 
 all: build/lib/awslambda/__init__.py
 
-# The SQL is `cat` of its parts in order, with the way to load Python in every body, and no token left over.
+# The SQL is `cat` of its parts in order, with the way to load Python in every body, and neither a token left over nor a byte that is not ASCII.
 build/%--$(EXTVERSION).sql: sql/load.py build/libdir $(wildcard sql/*/*.sql)
 	cat $(sort $(wildcard sql/$*/[0-9]*.sql)) | sed -e '/^@LOAD@$$/{r sql/load.py' -e 'd}' \
 	  | sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(EXTVERSION)|g' > $@.part
 	! grep -n '@[A-Z]\+@' $@.part
+	! LC_ALL=C grep -n '[^ -~	]' $@.part
 	mv $@.part $@
 
 build/libdir: FORCE

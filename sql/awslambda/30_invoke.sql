@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION awslambda.invoke(
   payload jsonb,                                     -- at most 6 MB, or 1 MB for Event
   invocation_type text DEFAULT 'RequestResponse',    -- or 'Event', 'DryRun'
   log_type text DEFAULT 'None',                      -- or 'Tail'
-  client_context jsonb DEFAULT NULL,                 -- {"custom": {…}, "env": {…}}, at most 3583 bytes in base64
+  client_context jsonb DEFAULT NULL,                 -- {"custom": {...}, "env": {...}}, at most 3583 bytes in base64
   qualifier text DEFAULT NULL,                       -- version or alias
   server text DEFAULT NULL,                          -- NULL: the one that this role may use, or aws
   region text DEFAULT NULL                           -- NULL: the ARN's, the server's, the instance's

@@ -25,7 +25,7 @@ END
 $function$;
 
 COMMENT ON FUNCTION awslambda.grant_usage(regrole) IS
-  'Grants a role what it needs to call Lambda functions: USAGE on the schemas, EXECUTE on the functions. Where servers exist it needs USAGE on one of them too: GRANT USAGE ON FOREIGN SERVER … TO …';
+  'Grants a role what it needs to call Lambda functions: USAGE on the schemas, EXECUTE on the functions. Where servers exist it needs USAGE on one of them too: GRANT USAGE ON FOREIGN SERVER ... TO ...';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA awslambda FROM PUBLIC;
 REVOKE ALL ON TYPE awslambda.invocation FROM PUBLIC;

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-
 from awslambda_local import LocalAWS
 
 FUNCTIONS = Path(__file__).parent / "functions"

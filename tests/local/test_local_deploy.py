@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from awslambda_local import LocalAWS, LocalAWSError
 from awslambda_local.deploy import DeployError, find_functions
 

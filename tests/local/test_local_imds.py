@@ -10,7 +10,6 @@ import boto3
 import botocore.session
 import botocore.utils
 import pytest
-
 from awslambda_local import LocalAWS
 
 ROLES = "/latest/meta-data/iam/security-credentials/"
@@ -43,7 +42,7 @@ def get(aws, path):
 
 def test_version_1_is_refused(aws):
     assert ask(aws, ROLES) == (401, "")
-    assert ask(aws, ROLES, token="made-up") == (401, "")  # noqa: S106
+    assert ask(aws, ROLES, token="made-up") == (401, "")
 
 
 @pytest.mark.parametrize("lifetime", [None, "0", "21601", "-1", "soon"])
@@ -137,7 +136,7 @@ def test_credentials_of_the_instance_are_refused_once_they_have_expired(short_li
 
 def test_credentials_of_an_assumed_role_are_refused_once_they_have_expired(short_lived, wait_until):
     sts = short_lived.client("sts")
-    role = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/reports", RoleSessionName="s")["Credentials"]
+    role = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/reports", RoleSessionName="session")["Credentials"]
     assert signed_with(short_lived, role["AccessKeyId"])[0] == 404
     wait_until(lambda: signed_with(short_lived, role["AccessKeyId"])[0] == 403, "the credentials have expired")
 
@@ -157,7 +156,7 @@ def test_a_handlers_own_credentials_do_not_expire(short_lived, zipped, wait_unti
 
 def test_a_role_in_another_account_calls_that_accounts_functions(aws):
     role = "arn:aws:iam::222222222222:role/elsewhere"
-    keys = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="s")["Credentials"]
+    keys = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
     elsewhere = boto3.client(
         "lambda",
         region_name=aws.region,

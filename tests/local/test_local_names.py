@@ -48,7 +48,8 @@ def test_a_qualifier_runs_that_version(invoke, name, qualifier):
 
 
 @pytest.mark.parametrize(
-    ("name", "arn"), [("versioned", ARN), (ARN, ARN), ("versioned:$LATEST", f"{ARN}:$LATEST"), ("function:versioned", ARN)]
+    ("name", "arn"),
+    [("versioned", ARN), (ARN, ARN), ("versioned:$LATEST", f"{ARN}:$LATEST"), ("function:versioned", ARN)],
 )
 def test_without_a_version_the_latest_runs_and_sees_the_arn_it_was_called_by(invoke, name, arn):
     response = invoke(name, {})
@@ -99,13 +100,13 @@ def test_a_name_that_cannot_be_one_is_refused(send):
 
 
 def test_a_region_has_its_own_functions(aws):
-    import boto3  # noqa: PLC0415
+    import boto3
 
     elsewhere = boto3.client(
         "lambda",
         region_name="eu-west-1",
         endpoint_url=aws.endpoint_url,
         aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106
+        aws_secret_access_key="test",
     )
     assert refused(elsewhere.invoke, FunctionName="echo")[0] == 404

@@ -125,7 +125,9 @@ def test_reserved_concurrency_zero_throttles(invoke):
     assert response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
 
 
-def test_reserved_concurrency_one_throttles_the_second_and_only_while_the_first_runs(functions, invoke, wait_until, log_of):
+def test_reserved_concurrency_one_throttles_the_second_and_only_while_the_first_runs(
+    functions, invoke, wait_until, log_of
+):
     functions.invoke(FunctionName="single", Payload=b'{"seconds": 2}', InvocationType="Event")
 
     def throttled():
@@ -136,7 +138,10 @@ def test_reserved_concurrency_one_throttles_the_second_and_only_while_the_first_
         return None
 
     response = wait_until(throttled, "a call beside a running one is throttled")
-    assert (response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]) == ("TooManyRequestsException", 429)
+    assert (response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]) == (
+        "TooManyRequestsException",
+        429,
+    )
     wait_until(lambda: throttled() is None, "the running one is done")
 
 

@@ -55,14 +55,12 @@ def test_metrics_secrets_and_identity_answer(aws):
     )["Datapoints"]
     assert [point["Maximum"] for point in points] == [5.0]
     secrets = aws.client("secretsmanager")
-    secrets.create_secret(Name="s", SecretString="kept")  # noqa: S106
+    secrets.create_secret(Name="s", SecretString="kept")
     assert secrets.get_secret_value(SecretId="s")["SecretString"] == "kept"
     assert aws.client("sts").get_caller_identity()["Account"] == aws.account_id
 
 
 def test_what_moto_has_not_got_is_an_answer_and_not_a_broken_connection(send):
-    status, _, body = send(
-        "/2021-11-15/functions/echo/response-streaming-invocations", b"{}"
-    )
+    status, _, _ = send("/2021-11-15/functions/echo/response-streaming-invocations", b"{}")
     assert status >= 400
     assert send("/2015-03-31/functions/echo/invocations", b"{}")[0] == 200

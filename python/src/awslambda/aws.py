@@ -31,6 +31,17 @@ class Url:
     text: str
     endpoint: Endpoint
 
+    @property
+    def host(self) -> str:
+        """The Host header, as it is signed: in lower case, without the scheme's own port."""
+        host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
+        return host if self.endpoint.port == (443 if self.endpoint.tls else 80) else f"{host}:{self.endpoint.port}"
+
+    @property
+    def path(self) -> str:
+        """The path that the base URL itself has; mostly none."""
+        return urlsplit(self.text).path
+
 
 @dataclass(frozen=True)
 class AwsRequest:
@@ -71,7 +82,7 @@ class Identity:
         return self._region, "instance metadata"
 
     def partition(self, region: str) -> str:
-        """aws, aws-cn, aws-us-gov …: the part of an ARN that a region's name stands for."""
+        """aws, aws-cn, aws-us-gov ...: the part of an ARN that a region's name stands for."""
         return str(_translated(lambda: self._session.get_partition_for_region(region)))
 
     def url(self, service: str, region: str) -> Url:
@@ -81,7 +92,10 @@ class Identity:
             parts = urlsplit(text)
             tls = parts.scheme == "https"
             where = Endpoint(
-                tls, parts.hostname or "", parts.port or (443 if tls else 80), self._ca_bundle() if tls else ""
+                tls,
+                parts.hostname or "",
+                parts.port or (443 if tls else 80),
+                _translated(self._ca_bundle) if tls else "",
             )
             self._urls[service, region] = Url(text.rstrip("/"), where)
         return self._urls[service, region]
@@ -106,7 +120,7 @@ class Identity:
 
     @property
     def credentials_source(self) -> str:
-        """botocore's name of what the credentials came from: iam-role, assume-role, shared-credentials-file …"""
+        """botocore's name of what the credentials came from: iam-role, assume-role, shared-credentials-file ..."""
         return str(getattr(self._credentials, "method", ""))
 
     @property
@@ -245,6 +259,7 @@ def _tried(session: Any) -> str:
 def _translated(work: Callable[[], T]) -> T:
     """botocore's errors as ours."""
     from botocore import exceptions
+    from botocore.utils import BadIMDSRequestError
 
     try:
         return work()
@@ -255,8 +270,12 @@ def _translated(work: Callable[[], T]) -> T:
         raise errors.ConnectFailed(
             endpoint=fields.get("endpoint_url", "AWS"), reason=str(fields.get("error") or type(error).__name__)
         ) from None
+    except exceptions.UnknownRegionError as error:
+        raise errors.InvalidArgument(reason=str(error)) from None
     except exceptions.BotoCoreError as error:
         raise errors.NoCredentials(reason=str(error).rstrip(".")) from None
+    except (OSError, BadIMDSRequestError) as error:  # a credential_process that is not there; an IMDS that says 400
+        raise errors.NoCredentials(reason=f"{type(error).__name__} {getattr(error, 'filename', '')}".rstrip()) from None
 
 
 def _refused(error: Any) -> errors.LambdaError:

@@ -112,8 +112,8 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
         found = wait.in_thread(lambda: socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
     except TimeoutError:
         raise ConnectError("the name look-up did not end in time") from None
-    except OSError as error:
-        raise ConnectError(f"the name look-up failed: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:
+        raise ConnectError(f"the name look-up failed: {getattr(error, 'strerror', None) or error}") from None
     problem = ConnectError("the name has no address")
     for left, (family, _, _, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:

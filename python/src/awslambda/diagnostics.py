@@ -35,16 +35,19 @@ class Check:
 
 def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
     """All checks of one server, each on its own: a failed one does not hide the others."""
-    wait = Wait(check, settings.request_timeout)
     identity = aws.Identity(settings)
+
+    def wait() -> Wait:
+        return Wait(check, settings.request_timeout)
+
     yield _python()
     yield Check("package", "ok", f"awslambda {awslambda.__version__} in {Path(awslambda.__file__).parent}")
     yield from (Check(name, "ok", version) for name, version in aws.versions().items())
     yield Check("server", "ok", settings.server or "none: built-in defaults")
-    yield _guarded("credentials", lambda: _credentials(identity, wait))
-    yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait))))
-    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(wait)))
-    yield from _endpoint(identity, settings, wait)
+    yield _guarded("credentials", lambda: _credentials(identity, wait()))
+    yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait()))))
+    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(wait())))
+    yield from _endpoint(identity, settings, wait())
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -72,6 +75,7 @@ def _credentials(identity: aws.Identity, wait: Wait) -> Check:
     if expiry is None:
         return Check("credentials", "ok", f"{source}, do not expire")
     left = expiry - datetime.datetime.now(expiry.tzinfo)
+    expiry = expiry.astimezone(datetime.timezone.utc)
     detail = f"{source}, expire at {expiry:%Y-%m-%d %H:%M:%S} UTC, in {str(left).split('.')[0]}"
     if left < SOON:
         return Check("credentials", "warning", detail, "They should have been refreshed by now: check IMDS or STS.")
@@ -93,17 +97,22 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
         yield failed("endpoint", errors.ConnectFailed(endpoint=url.text, reason=error))
         return
     except (BrokenError, TimeoutError) as error:
-        yield Check("endpoint", "error", f"{url.text} accepts connections but does not answer: {error}")
+        reason = str(error) or "no answer in time"
+        hint = "Something else than AWS may be listening there, or a firewall lets connections in but no data out."
+        yield Check("endpoint", "error", f"{url.text} accepts connections but does not answer: {reason}", hint)
         return
     yield Check("endpoint", "ok", f"{url.text} answered in {(time.monotonic() - started) * 1000:.0f} ms")
     yield _clock(answer.headers.get("Date"))
 
 
 def _clock(date: str | None) -> Check:
-    if date is None:
-        return Check("clock", "warning", "the endpoint does not say what time it is")
-    skew = (datetime.datetime.now(datetime.timezone.utc) - parsedate_to_datetime(date)).total_seconds()
+    try:
+        now = parsedate_to_datetime(date or "").astimezone(datetime.timezone.utc)
+    except ValueError:
+        hint = "Compare the clock of this host with another: AWS refuses signatures that are 5 minutes off."
+        return Check("clock", "warning", "the endpoint does not say what time it is", hint)
+    skew = (datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()
     if abs(skew) > TOLERATED_SKEW:
         hint = "AWS refuses signatures of a clock that is 5 minutes off: start chrony or another NTP client."
         return Check("clock", "error", f"{skew:+.0f} s against the endpoint", hint)
-    return Check("clock", "ok", "agrees with the endpoint" if abs(skew) < 2 else f"{skew:+.0f} s against the endpoint")
+    return Check("clock", "ok", f"{skew:+.0f} s against the endpoint")

@@ -85,7 +85,7 @@ class ServerNotFound(LambdaError):
     """There is no server {server!r} of the foreign data wrapper awslambda."""
 
     sqlstate = "42704"
-    hint = "CREATE SERVER … FOREIGN DATA WRAPPER awslambda makes one; \\des+ lists them."
+    hint = "CREATE SERVER ... FOREIGN DATA WRAPPER awslambda makes one; \\des+ lists them."
 
 
 class AccessDenied(LambdaError):
@@ -99,7 +99,7 @@ class ServerNotAllowed(LambdaError):
     """The role {role!r} may not use {servers}."""
 
     sqlstate = "42501"
-    hint = "GRANT USAGE ON FOREIGN SERVER … TO … allows it."
+    hint = "GRANT USAGE ON FOREIGN SERVER ... TO ... allows it."
 
 
 class ResourceNotAllowed(LambdaError):
@@ -186,7 +186,7 @@ class NullArgument(LambdaError):
 
 
 class ResponseNotText(LambdaError):
-    """The Lambda function {function!r} answered bytes that are not UTF-8."""
+    """The Lambda function {function!r} answered bytes that are not UTF-8 text."""
 
     sqlstate = "22021"
     hint = "It ran. Let it return JSON, or base64 for bytes."

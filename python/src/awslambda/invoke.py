@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+import awslambda
 from awslambda import aws, errors, resources
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
@@ -27,26 +29,32 @@ PAYLOAD_LIMITS = {"RequestResponse": 6 * 1024 * 1024, "Event": 1024 * 1024, "Dry
 CLIENT_CONTEXT_LIMIT = 3583  # bytes of base64
 BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # seconds: the first and the longest upper bound of the jitter
 MESSAGE_LIMIT = 2000  # characters of a function's error message that an error shows
+USER_AGENT = f"awslambda-postgresql/{awslambda.__version__}"
 DETAIL_LIMIT = 8000  # characters of a function's stack that an error shows
 
 # What Invoke's errors are here: by AWS's code, else by HTTP status, else ServiceFailed.
 CODES: dict[str, type[errors.LambdaError]] = {
     "AccessDeniedException": errors.AccessDenied,
     "EC2ThrottledException": errors.Throttled,
+    "ExpiredTokenException": errors.CredentialsRefused,
+    "IncompleteSignatureException": errors.CredentialsRefused,
+    "InvalidClientTokenId": errors.CredentialsRefused,
     "InvalidRequestContentException": errors.InvalidJson,
+    "InvalidSignatureException": errors.CredentialsRefused,
+    "MissingAuthenticationTokenException": errors.CredentialsRefused,
     "RecursiveInvocationException": errors.ServiceFailed,
+    "RequestExpired": errors.CredentialsRefused,
     "ResourceNotFoundException": errors.FunctionNotFound,
     "ThrottlingException": errors.Throttled,
+    "UnrecognizedClientException": errors.CredentialsRefused,
 }
 STATUSES: dict[int, type[errors.LambdaError]] = {
     400: errors.InvalidArgument,
     401: errors.CredentialsRefused,
-    403: errors.CredentialsRefused,
     413: errors.PayloadTooLarge,
     415: errors.InvalidArgument,
     429: errors.Throttled,
 }
-USER_AGENT = "awslambda-postgresql"
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,16 @@ class Request:
         limit = PAYLOAD_LIMITS[self.invocation_type]
         if len(self.payload) > limit:
             raise errors.PayloadTooLarge(size=len(self.payload), invocation_type=self.invocation_type, limit=limit)
+        if self.region is not None and not re.fullmatch(resources.REGION, self.region, re.ASCII):
+            raise errors.InvalidArgument(
+                reason=f"not the name of a region: {self.region[:100]!r}",
+                hint="It is like eu-west-1. Nothing was sent.",
+            )
+        if self.client_context is not None and len(_client_context(self.client_context)) > CLIENT_CONTEXT_LIMIT:
+            raise errors.InvalidArgument(
+                reason=f"the client context has more than {CLIENT_CONTEXT_LIMIT} bytes in base64",
+                hint="Nothing was sent.",
+            )
         if self.region and self.function.region and self.region != self.function.region:
             raise errors.InvalidArgument(
                 reason=f"the region {self.region!r} contradicts the one in {self.function.given!r}",
@@ -121,7 +139,7 @@ def raise_function_error(request: Request, response: Response) -> None:
     problem = _object(response.payload)
     kind, message = str(problem.get("errorType") or ""), str(problem.get("errorMessage") or "")
     timed_out = kind == "Sandbox.Timedout" or (not kind and "Task timed out after" in message)
-    stack = problem.get("stackTrace")
+    stack = problem.get("stackTrace") or problem.get("trace")  # Python, Java; Node.js
     lines = [str(line).rstrip() for line in stack] if isinstance(stack, list) else []
     raise (errors.FunctionTimedOut if timed_out else errors.FunctionError)(
         function=request.function.given,
@@ -142,7 +160,7 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     function = request.function
     identity = aws.identity(settings)
     region = function.region or request.region or identity.region(wait)[0]
-    _check_allowed(settings, function, function.account and function.arn(identity.partition(region), region))
+    _check_allowed(settings, function, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
     path = _path(function)
     unsigned = aws.AwsRequest("lambda", region, "POST", url.text + path, _headers(request), request.payload)
@@ -187,14 +205,16 @@ def _headers(request: Request) -> dict[str, str]:
         "X-Amz-Log-Type": request.log_type,
     }
     if request.client_context is not None:
-        headers["X-Amz-Client-Context"] = b64encode(request.client_context.encode()).decode()
+        headers["X-Amz-Client-Context"] = _client_context(request.client_context)
     return headers
 
 
+def _client_context(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
 def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """The request as bytes; `path` follows the path that the base URL may have."""
-    target = (urlsplit(url.text).path or "") + path
-    lines = [f"POST {target} HTTP/1.1", f"Host: {urlsplit(url.text).netloc}", f"User-Agent: {USER_AGENT}"]
+    lines = [f"POST {url.path}{path} HTTP/1.1", f"Host: {url.host}", f"User-Agent: {USER_AGENT}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
@@ -204,7 +224,10 @@ def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaErro
     code = answer.headers.get("x-amzn-ErrorType", "").split(":")[0]
     said = _object(answer.body)
     message = str(said.get("message") or said.get("Message") or code or f"HTTP {answer.status}")
+    message = message.split("\n", maxsplit=1)[0][:MESSAGE_LIMIT]  # then AWS shows the signed headers, with the token
     kind = CODES.get(code) or STATUSES.get(answer.status, errors.ServiceFailed)
+    if kind is errors.InvalidJson:
+        message = "Lambda could not parse it"  # AWS's message quotes the payload
     return kind(
         function=request.function.given,
         region=region,

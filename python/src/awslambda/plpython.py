@@ -43,7 +43,11 @@ class Backend:
         return self._settings[server]
 
     def text(self, value: str) -> str:
-        """`value` in characters that every database encoding has: JSON's escapes stand for the others."""
+        """Foreign text for an error or a log: as `json`, without what no text of Postgres can hold."""
+        return self.json(value.replace("\0", "").encode("utf-8", "replace").decode())
+
+    def json(self, value: str) -> str:
+        """`value` in characters that the database's encoding has: JSON's escapes stand for the others."""
         self._encoding = self._encoding or self.database.encoding()
         if value.isascii() or self._encoding in ("UTF8", "SQL_ASCII"):
             return value
@@ -132,8 +136,7 @@ def invoke(  # noqa: PLR0917 - the arguments of the SQL function
         response.status_code,
         _payload(backend, request, response),
         response.executed_version,
-        response.log_result
-        and backend.text(b64decode(response.log_result).decode("utf-8", "replace").replace("\0", "")),
+        response.log_result and backend.text(b64decode(response.log_result).decode("utf-8", "replace")),
         response.function_error,
         response.request_id,
         f"{response.duration:.6f} seconds",
@@ -161,7 +164,7 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
     if kind != "pg_foreign_server":
         raise errors.NotSupported(
             reason="the foreign data wrapper awslambda has servers, but no user mappings, foreign tables or options",
-            hint="Identity and limits are a server's: CREATE SERVER … FOREIGN DATA WRAPPER awslambda OPTIONS (…).",
+            hint="Identity and limits are a server's: CREATE SERVER ... FOREIGN DATA WRAPPER awslambda OPTIONS (...).",
         )
     given = dict(option.split("=", 1) for option in options)
     settings_.parse(None, given, backend.database.seconds)
@@ -185,9 +188,12 @@ def _invoke(
 
 def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response) -> str | None:
     try:
-        return backend.text(response.payload.decode()) if response.payload else None
+        text = response.payload.decode()
     except UnicodeDecodeError:
         raise errors.ResponseNotText(function=request.function.given) from None
+    if "\0" in text:
+        raise errors.ResponseNotText(function=request.function.given)
+    return backend.json(text) if text else None
 
 
 def _not_null(argument: str, value: T | None) -> T:

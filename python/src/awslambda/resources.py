@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from awslambda import errors
 
+REGION = r"[a-z]{2,}(?:-[a-z]+)+-\d+"
+
 # The pattern of Invoke's FunctionName: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 _FUNCTION = re.compile(
-    r"(?:arn:(?P<partition>aws[a-zA-Z-]*):lambda:(?=[a-z]+-))?(?:(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d+):)?"
-    r"(?:(?P<account>\d{12}):)?(?:function:)?(?P<name>[a-zA-Z0-9_.-]{1,64})"
+    r"(?:arn:(?P<partition>aws[a-zA-Z-]*):lambda:(?=[a-z]+-))?(?:(?P<region>" + REGION + r"):)?"
+    r"(?:(?P<account>\d{12}):)?(?P<kind>function:)?(?P<name>[a-zA-Z0-9_.-]{1,64})"
     r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?",
     re.ASCII,
 )
@@ -33,19 +35,20 @@ class Target:
     def resource(self) -> str:
         return f"function:{self.name}"
 
-    def arn(self, partition: str, region: str) -> str | None:
-        """The ARN without a qualifier, completed with what the call resolved; None for a bare name."""
+    def arn(self, region: str, partition: Callable[[str], str]) -> str | None:
+        """The ARN without a qualifier, completed with the call's region and its partition; None for a bare name."""
         if self.account is None:
             return None
-        return f"arn:{self.partition or partition}:lambda:{self.region or region}:{self.account}:{self.resource}"
+        return f"arn:{self.partition or partition(region)}:lambda:{region}:{self.account}:{self.resource}"
 
 
 @lru_cache(maxsize=256)
 def function(given: str, qualifier: str | None = None) -> Target:
     """Parses a name, name:qualifier, partial or full ARN; `qualifier` may repeat the one in it, not contradict it."""
     match = _FUNCTION.fullmatch(given)
-    if not match or (match["partition"] and not (match["region"] and match["account"])):
-        shown = given if len(given) <= 170 else given[:170] + "…"
+    is_arn = given.startswith("arn:")
+    if not match or (is_arn and not (match["partition"] and match["region"] and match["account"] and match["kind"])):
+        shown = given if len(given) <= 170 else given[:170] + "..."
         raise errors.InvalidArgument(
             reason=f"not the name or ARN of a Lambda function: {shown!r}",
             hint="A name has 1 to 64 letters, digits, - or _, and may be followed by :qualifier; "
@@ -68,12 +71,23 @@ def permits(patterns: Sequence[str], resource: str, arn: str | None) -> bool:
     """A target named by name is matched as the resource part of an ARN, one given as an ARN by ARN patterns only, so
     that another account is never reached by a name pattern. * stands for any characters, also none."""
     return any(
-        _pattern(pattern).fullmatch(resource if arn is None else arn) is not None
+        _matches(pattern, resource if arn is None else arn)
         for pattern in patterns
         if pattern.startswith("arn:") == (arn is not None)
     )
 
 
-@lru_cache(maxsize=256)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")))
+def _matches(pattern: str, text: str) -> bool:
+    first, *rest = pattern.split("*")
+    if not rest:
+        return text == pattern
+    *middle, last = rest
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return False
+    start, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return True

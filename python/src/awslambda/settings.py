@@ -1,4 +1,4 @@
-"""The options of one server (CREATE SERVER … FOREIGN DATA WRAPPER awslambda), parsed and validated.
+"""The options of one server (CREATE SERVER ... FOREIGN DATA WRAPPER awslambda), parsed and validated.
 
 Nothing here is secret: whoever connects to the database can read a server's options. No setting of a session decides
 any of this (see docs/security.md).
@@ -10,9 +10,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from awslambda import errors
+from awslambda import errors, resources
 
 SERVICES = ("lambda", "sts")  # those that endpoint_url_<service> can be set for
 SUPERUSER_ONLY = frozenset(
@@ -89,26 +88,32 @@ def _matching(pattern: str, wanted: str) -> Callable[[str, str], str]:
     return read
 
 
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?"
+    r"(?:/[!-~]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
 def _url(name: str, value: str) -> str:
-    wanted = "https://host[:port], or http:// where the host is a loopback address"
-    try:
-        url = urlsplit(value)
-        host, _ = url.hostname, url.port
-    except ValueError:
-        raise _bad(name, value, wanted) from None
-    clean = host and not (url.username or url.password or url.query or url.fragment) and re.fullmatch(r"[!-~]+", value)
-    if clean and host and (url.scheme == "https" or (url.scheme == "http" and is_loopback(host))):
-        return value.rstrip("/")
-    if url.password:
-        value = "…"
-    raise _bad(name, value, wanted)
+    match = _URL.fullmatch(value)
+    if (
+        not match
+        or set("@?#") & set(value)
+        or int(match["port"] or 1) > 65535
+        or not (match["scheme"].lower() == "https" or is_loopback(match["host"].strip("[]")))
+    ):
+        shown = "..." if "@" in value else value  # what stands before an @ may be a password
+        raise _bad(name, shown, "https://host[:port], or http:// where the host is a loopback address")
+    return value.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its very name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def _time(name: str, value: str, seconds: Callable[[str], float]) -> float:
@@ -136,9 +141,9 @@ def _patterns(name: str, value: str) -> tuple[str, ...]:
 
 
 _READERS: dict[str, Callable[[str, str], object]] = {
-    "region": _matching(r"[a-z]{2,}(-[a-z]+)+-\d+", "a region's name, such as eu-west-1"),
+    "region": _matching(resources.REGION, "a region's name, such as eu-west-1"),
     "profile": _matching(r"[^\[\]\s]([^\[\]\r\n]*[^\[\]\s])?", "the name of a profile in the AWS configuration files"),
-    "role_arn": _matching(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "a role's ARN: arn:aws:iam::…:role/…"),
+    "role_arn": _matching(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "a role's ARN: arn:aws:iam::...:role/..."),
     "external_id": _matching(r"[\w+=,.@:/-]{2,1224}", "2 to 1224 letters, digits or + = , . @ : / -"),
     "max_attempts": _attempts,
     "allowed_resources": _patterns,

@@ -55,17 +55,36 @@ def main(arguments: list[str] | None = None) -> int:
     options, ready_file, end_with_stdin = parse(sys.argv[1:] if arguments is None else arguments)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]  # what is set for the real AWS must not reach the local one
-    end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: end.set())
-    if end_with_stdin:
-        threading.Thread(target=_await_end_of_input, args=(end,), daemon=True).start()
-    return _run(options, ready_file, end)
+    return _run(options, ready_file, _End(with_stdin=end_with_stdin))
 
 
-def _run(options: Options, ready_file: Path | None, end: threading.Event) -> int:
-    from awslambda_local.deploy import DeployError, deploy  # noqa: PLC0415 - moto takes a second: --help need not wait
-    from awslambda_local.server import start  # noqa: PLC0415
+class _End:
+    """SIGINT, SIGTERM or, if so wished, the end of standard input: whichever comes first, also before `wait`.
+
+    A pipe and not a lock: a signal that the system hands to another thread does not wake who waits for a lock.
+    """
+
+    def __init__(self, *, with_stdin: bool) -> None:
+        self._signalled, self._signal = os.pipe()
+        os.set_blocking(self._signal, False)
+        signal.set_wakeup_fd(self._signal)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)  # the number in the pipe is all that is needed
+        if with_stdin:
+            threading.Thread(target=self._await_stdin, daemon=True).start()
+
+    def wait(self) -> None:
+        os.read(self._signalled, 1)
+
+    def _await_stdin(self) -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os.write(self._signal, b"\0")
+
+
+def _run(options: Options, ready_file: Path | None, end: _End) -> int:
+    from awslambda_local.deploy import DeployError, deploy
+    from awslambda_local.server import start
 
     try:
         server = start(options)
@@ -90,12 +109,6 @@ def _run(options: Options, ready_file: Path | None, end: threading.Event) -> int
     finally:
         server.stop()
     return 0
-
-
-def _await_end_of_input(end: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    end.set()
 
 
 def _seconds(text: str) -> tuple[float, ...]:

@@ -75,6 +75,8 @@ class Settings:
             if type(value) is not type(defaults[key]):
                 wanted = type(defaults[key]).__name__
                 raise DeployError(f"{SETTINGS_FILE}: [{name}] {key} must be of type {wanted}, not {value!r}")
+            for inner in (inner for inner in value if not isinstance(value[inner], str)) if type(value) is dict else ():
+                raise DeployError(f"{SETTINGS_FILE}: [{name}] {key}: {inner} must be a text, not {value[inner]!r}")
         return cls(**table)
 
 

@@ -33,7 +33,7 @@ class InvocationRecord:
     def as_json(self) -> dict[str, Any]:
         """In AWS's shape: the response is left out when the function was never run."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        qualified = self.function_arn.count(":") > 6  # noqa: PLR2004 - arn:aws:lambda:region:account:function:name
+        qualified = self.function_arn.count(":") > 6
         record: dict[str, Any] = {
             "version": "1.0",
             "timestamp": now,
@@ -60,7 +60,7 @@ class Destinations:
         self._endpoint_url = endpoint_url
 
     def deliver(self, target: Target, record: InvocationRecord) -> None:
-        """To the destination for the record's condition, if any. A failure is told on stderr: AWS has a metric for it."""
+        """To the destination for the record's condition, if any. A failure is told on stderr; AWS has a metric."""
         which = "OnSuccess" if record.condition == "Success" else "OnFailure"
         arn = target.event_invoke_config.get("DestinationConfig", {}).get(which, {}).get("Destination")
         if not arn:

@@ -24,7 +24,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> bytes:
-        kind = "User" if self.status < 500 else "Service"  # noqa: PLR2004 - HTTP's own border
+        kind = "User" if self.status < 500 else "Service"
         return json.dumps({"Type": kind, self.message_key: self.message, **self.details}).encode()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from awslambda_local.destinations import Condition, Destinations, InvocationRecord
-from awslambda_local.errors import ResourceNotFound, TooManyRequests
+from awslambda_local.errors import ResourceNotFound, ServiceFailure, TooManyRequests
 from awslambda_local.functions import FunctionReference, Target
 from awslambda_local.sandbox import Outcome
 from awslambda_local.service import LambdaService
@@ -77,6 +77,8 @@ class EventQueue:
                 self._attempt(event)
             except ResourceNotFound:
                 continue  # the function was deleted while the event waited
+            except ServiceFailure:
+                return  # the local AWS is ending
             except Exception:  # a worker must outlive whatever one event does
                 traceback.print_exc(file=sys.stderr)
 

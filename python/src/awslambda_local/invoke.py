@@ -84,7 +84,7 @@ class InvokeApi:
         tail = request.headers.get("X-Amz-Log-Type") == "Tail"
         return self._wait(target, request.payload, request_id, client_context, headers, tail=tail)
 
-    def _wait(  # noqa: PLR0913 - one value each
+    def _wait(
         self,
         target: Target,
         payload: bytes,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from awslambda_local.credentials import Credentials
 from awslambda_local.environment import handler_environment
-from awslambda_local.errors import TooManyRequests
+from awslambda_local.errors import ServiceFailure, TooManyRequests
 from awslambda_local.functions import FunctionSpec, Target
 from awslambda_local.sandbox import Sandbox
 
@@ -35,9 +35,11 @@ class Pool:
         self._idle: list[Sandbox] = []
         self._busy: Counter[tuple[str, str, str]] = Counter()
         self._all: set[Sandbox] = set()
-        self._lock = threading.Lock()
+        self._starting = 0
+        self._closed = False
+        self._lock = threading.Condition()
         self._numbers = itertools.count(1)
-        self._root = tempfile.TemporaryDirectory(prefix="awslambda-local-")
+        self._root = tempfile.TemporaryDirectory(prefix="awslambda-local-", ignore_cleanup_errors=True)
         self._lifeline, self._lifeline_held = os.pipe()
 
     @contextlib.contextmanager
@@ -57,8 +59,10 @@ class Pool:
                 self._busy[target.spec.function] -= 1
 
     def close(self) -> None:
-        """End all processes, busy ones too, and remove their files."""
+        """End all processes, busy ones too, and remove their files. From now on `borrow` raises ServiceFailure."""
         with self._lock:
+            self._closed = True
+            self._lock.wait_for(lambda: self._starting == 0, timeout=5)
             everything, self._idle = list(self._all), []
         for sandbox in everything:
             sandbox.close()
@@ -86,13 +90,22 @@ class Pool:
         return taken, outdated
 
     def _start(self, spec: FunctionSpec) -> Sandbox:
-        folder = Path(self._root.name) / str(next(self._numbers))
-        credentials = self._credentials.issue_lasting(spec.role, spec.name, spec.region)
-        environment = handler_environment(spec, credentials, self._endpoint_url, folder)
-        sandbox = Sandbox(spec, folder, self._lifeline, environment)
         with self._lock:
-            self._all.add(sandbox)
-        return sandbox
+            if self._closed:
+                raise ServiceFailure("The local AWS is ending.")
+            self._starting += 1
+        try:
+            folder = Path(self._root.name) / str(next(self._numbers))
+            credentials = self._credentials.issue_lasting(spec.role, spec.name, spec.region)
+            environment = handler_environment(spec, credentials, self._endpoint_url, folder)
+            sandbox = Sandbox(spec, folder, self._lifeline, environment)
+            with self._lock:
+                self._all.add(sandbox)
+            return sandbox
+        finally:
+            with self._lock:
+                self._starting -= 1
+                self._lock.notify_all()
 
     def _give_back(self, sandbox: Sandbox) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 _PACKAGES = Path(__file__).parent.parent
 _POLL = 0.02
@@ -36,7 +36,7 @@ class LocalAWS:
     region: str
     account_id: str
 
-    def __init__(  # noqa: PLR0913 - one argument an option
+    def __init__(
         self,
         *,
         deploy: Sequence[str | Path] = (),
@@ -61,7 +61,8 @@ class LocalAWS:
         ]
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
+        self._output: IO[bytes] | None = None
+        self._printed = ""
 
     def __enter__(self) -> LocalAWS:
         self.start()
@@ -76,6 +77,7 @@ class LocalAWS:
         """Returns when it is ready; raises LocalAWSError when it ends before or takes longer than `start_timeout`."""
         with tempfile.TemporaryDirectory() as folder:
             ready_file = Path(folder) / "ready.json"
+            self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
             command = [sys.executable, "-m", "awslambda_local", "--end-with-stdin", f"--ready-file={ready_file}"]
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [*command, *self._arguments],
@@ -96,14 +98,18 @@ class LocalAWS:
         process, self._process = self._process, None
         if process is None:
             return
+        if process.stdin is not None:
+            process.stdin.close()
         process.terminate()
         try:
             process.wait(timeout=15)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        self._printed = self.output
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
     @property
     def pid(self) -> int:
@@ -115,7 +121,10 @@ class LocalAWS:
     @property
     def output(self) -> str:
         """What it has printed so far, errors included."""
-        return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode("utf-8", "replace")
+        if self._output is None:
+            return self._printed
+        descriptor = self._output.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", "replace")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -124,7 +133,7 @@ class LocalAWS:
 
     def client(self, service: str) -> Any:
         """A boto3 client of the local AWS, with dummy keys and no retries."""
-        from awslambda_local.clients import local_client  # noqa: PLC0415 - boto3 only for who asks for it
+        from awslambda_local.clients import local_client
 
         return local_client(service, self.endpoint_url, self.region)
 

@@ -24,7 +24,7 @@ def main(handler: str, lifeline: int, library: str) -> None:
     os.set_inheritable(lifeline, False)
     _thread.start_new_thread(_end_with, (lifeline,))
 
-    from awslambdaric.__main__ import main as serve  # noqa: PLC0415 - the path to it was only just set
+    from awslambdaric.__main__ import main as serve
 
     serve(["awslambdaric", handler])
 
