@@ -128,7 +128,16 @@ def endpoint() -> Iterator[Callable[[Behaviour], Endpoint]]:
 
 
 @pytest.fixture(scope="session")
-def certificate() -> Iterator[Path]:
+def readable_folder() -> Iterator[Path]:
+    """A folder that the server's user can read too."""
+    folder = Path(tempfile.mkdtemp(prefix="awslambda-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def certificate(readable_folder: Path) -> Path:
     """A self-signed certificate for 127.0.0.1 and localhost, with its key, readable by the server's user."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
@@ -147,12 +156,9 @@ def certificate() -> Iterator[Path]:
         .sign(key, hashes.SHA256())
     )
     no_secret = serialization.NoEncryption()
-    folder = Path(tempfile.mkdtemp(prefix="awslambda-test-", dir="/tmp"))
-    folder.chmod(0o755)
-    file = folder / "certificate.pem"
+    file = readable_folder / "certificate.pem"
     file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_secret)
         + made.public_bytes(serialization.Encoding.PEM)
     )
-    yield file
-    shutil.rmtree(folder)
+    return file

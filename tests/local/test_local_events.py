@@ -105,7 +105,6 @@ def test_a_handled_event_goes_to_the_success_destination(invoke, received, succe
 
 
 def test_without_retries_a_failing_event_is_run_once(functions, invoke, received, failed_queue, mark):
-    functions.create_alias(FunctionName="versioned", Name=f"a{mark}", FunctionVersion="1")
     functions.put_function_event_invoke_config(
         FunctionName="fail",
         MaximumRetryAttempts=0,

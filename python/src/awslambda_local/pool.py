@@ -68,8 +68,7 @@ class Pool:
             sandbox.close()
         for sandbox in everything:
             sandbox.wait_gone(timeout=5)
-        os.close(self._lifeline_held)
-        os.close(self._lifeline)
+        os.close(self._lifeline_held)  # not the other end: its number must not come to mean something else
         self._root.cleanup()
 
     def _admit(self, target: Target) -> None:

@@ -8,13 +8,18 @@ started. LIBRARY is where awslambdaric is installed.
 
 import _thread
 import os
+import select
 import signal
 import sys
 
+LAST_SECONDS = 2.0
+
 
 def _end_with(lifeline: int) -> None:
-    os.read(lifeline, 1)  # returns only when the other end is closed
-    os.killpg(0, signal.SIGKILL)
+    try:
+        os.read(lifeline, 1)  # returns only when the other end is closed
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 def main(handler: str, lifeline: int, library: str) -> None:
@@ -26,7 +31,14 @@ def main(handler: str, lifeline: int, library: str) -> None:
 
     from awslambdaric.__main__ import main as serve
 
-    serve(["awslambdaric", handler])
+    try:
+        serve(["awslambdaric", handler])
+    except Exception:
+        # The Runtime API is gone. If that is because the local AWS is, the lifeline closes within the same moment, and
+        # whatever the handler has started must end with it: leaving now would leave that behind.
+        if select.select([lifeline], [], [], LAST_SECONDS)[0]:
+            os.killpg(0, signal.SIGKILL)
+        raise
 
 
 if __name__ == "__main__":

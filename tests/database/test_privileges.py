@@ -1,0 +1,93 @@
+"""Who may do what: a matrix in which a function that is not listed fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import Connect, runner
+from tests.errors import raises
+
+Sql = Callable[..., Any]
+
+SUPERUSER, CALLER = "superuser only", "after grant_usage"
+FUNCTIONS = {
+    "awslambda._validate_server_options(text[],oid)": SUPERUSER,
+    "awslambda.diagnostics(text)": CALLER,
+    "awslambda.grant_usage(regrole)": SUPERUSER,
+    "awslambda.invoke(text,jsonb,text,text,jsonb,text,text,text)": CALLER,
+    "awslambda_fn(text,json)": CALLER,
+    "awslambda_fn(text,jsonb)": CALLER,
+    "awslambda_fn(text,text)": CALLER,
+    "awslambda_fn_async(text,json)": CALLER,
+    "awslambda_fn_async(text,jsonb)": CALLER,
+    "awslambda_fn_async(text,text)": CALLER,
+}
+MEMBERS = """
+SELECT array_agg(d.objid::regprocedure::text) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+ WHERE e.extname = 'awslambda' AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+"""
+
+
+@pytest.fixture
+def roles(sql: Sql) -> None:
+    sql("CREATE ROLE nobody LOGIN")
+    sql("CREATE ROLE caller LOGIN")
+    sql("SELECT awslambda.grant_usage('caller')")
+
+
+def test_every_function_is_in_the_matrix(own: Sql) -> None:
+    assert sorted(own(MEMBERS)) == sorted(FUNCTIONS)
+
+
+@pytest.mark.usefixtures("roles")
+def test_execute_is_as_in_the_matrix(sql: Sql) -> None:
+    for function, who in FUNCTIONS.items():
+        for role, expected in (("nobody", False), ("caller", who == CALLER)):
+            assert sql("SELECT has_function_privilege(%s, %s, 'EXECUTE')", role, function) is expected, (role, function)
+
+
+@pytest.mark.usefixtures("roles")
+def test_nobody_has_usage_of_schema_type_or_wrapper(sql: Sql) -> None:
+    for role, expected in (("nobody", False), ("caller", True)):
+        assert sql("SELECT has_schema_privilege(%s, 'awslambda', 'USAGE')", role) is expected
+        assert sql("SELECT has_type_privilege(%s, 'awslambda.invocation', 'USAGE')", role) is expected
+        assert sql("SELECT has_schema_privilege(%s, 'awslambda', 'CREATE')", role) is False
+        assert sql("SELECT has_foreign_data_wrapper_privilege(%s, 'awslambda', 'USAGE')", role) is False
+
+
+@pytest.mark.usefixtures("roles")
+def test_without_a_grant_postgres_itself_refuses(connect: Connect) -> None:
+    nobody = runner(connect(user="nobody"))
+    with raises("42501", "permission denied for function awslambda_fn"):
+        nobody("SELECT awslambda_fn('lambdaTest', '{}')")
+    with raises("42501", "permission denied for function awslambda_fn_async"):
+        nobody("SELECT awslambda_fn_async('lambdaTest', '{}')")
+    with raises("42501", "permission denied for schema awslambda"):
+        nobody("SELECT awslambda.invoke('lambdaTest', '{}')")
+    with raises("42501", "permission denied for foreign-data wrapper awslambda"):
+        nobody("CREATE SERVER mine FOREIGN DATA WRAPPER awslambda")
+
+
+@pytest.mark.usefixtures("roles")
+def test_a_caller_cannot_pass_it_on(connect: Connect) -> None:
+    caller = runner(connect(user="caller"))
+    assert caller("SELECT awslambda_fn('lambdaTest', '{}')")
+    with raises("42501", "permission denied for function grant_usage"):
+        caller("SELECT awslambda.grant_usage('nobody')")
+
+
+def test_grant_usage_of_a_role_that_does_not_exist_or_has_a_strange_name(sql: Sql, connect: Connect) -> None:
+    with raises("42704", 'role "nobody_at_all" does not exist'):
+        sql("SELECT awslambda.grant_usage('nobody_at_all')")
+    sql('CREATE ROLE "x; DROP SCHEMA public" LOGIN')
+    sql("SELECT awslambda.grant_usage('\"x; DROP SCHEMA public\"')")
+    assert runner(connect(user="'x; DROP SCHEMA public'"))("SELECT awslambda_fn('lambdaTest', '{}')")
+
+
+def test_a_fresh_install_grants_nothing_to_anybody(own: Sql) -> None:
+    for function in FUNCTIONS:
+        acl = own("SELECT proacl::text FROM pg_proc WHERE oid = %s::regprocedure", function)
+        assert acl == "{postgres=X/postgres}", function
