@@ -20,7 +20,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 endif
 
-.PHONY: help build install uninstall setup demo playground test check bench lock
+.PHONY: help install uninstall setup demo playground test check bench lock FORCE
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 18
 
@@ -103,5 +103,3 @@ lock:  ## newest versions into the lock files (needs uv)
 	  pyproject.toml -o requirements.lock
 	cd python && uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --upgrade \
 	  --extra local --extra development pyproject.toml -c requirements.lock -o requirements-development.lock
-
-FORCE:

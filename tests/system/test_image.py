@@ -6,13 +6,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
 import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +18,10 @@ from typing import Any
 import pytest
 from awslambda_local import LocalAWS
 
+from tests.system.buildah import PACKAGES, Buildah, CommandError, run, sources
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-TOOLS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap", "arch-test": "arch-test"}  # program: Debian's package
-STAND_IN = "localhost/stand-in"
 IMAGE = "localhost/awslambda"
 CALL = """SELECT awslambda_fn('lambdaTest', '{"name":"bob"}')"""
 ANSWER = {"name": "bob", "Status": "OK"}
@@ -45,101 +41,6 @@ awslambda doctor >&2
 """
 
 
-class CommandError(Exception):
-    """A command failed; the message has the end of what it said."""
-
-
-class Buildah:
-    """buildah with a store of its own in a folder, from which `close` removes whatever it has made and mounted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
-        self._use("overlay")
-        try:
-            self("rm", self.mounted_container()[0])
-        except CommandError:  # no overlay mounts here: vfs is slower, but works everywhere
-            self._use("vfs")
-
-    def __call__(self, *arguments: str | Path) -> str:
-        return run("buildah", *arguments, environment=self._environment)
-
-    def mounted_container(self, image: str = "scratch") -> tuple[str, Path]:
-        """A new container, and where its files are."""
-        container = self("from", image).strip()
-        return container, Path(self("mount", container).strip())
-
-    def run(self, container: str, *command: str, user: str = "root", **environment: str) -> str:
-        """What a command prints that runs in a container with this machine's network."""
-        how = ["--isolation=chroot", "--network=host", f"--user={user}"]
-        how += [f"--env={name}={value}" for name, value in environment.items()]
-        return self("run", *how, container, "--", *command)
-
-    def build(self, context: Path, *options: str) -> None:
-        """Builds a Dockerfile on the stand-in. Its pip trusts whom pip trusts on this machine."""
-        volumes = []
-        if trusted := os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE"):
-            (self.folder / "pip.conf").write_text("[global]\ncert = /run/trusted.crt\n")
-            volumes = [f"--volume={trusted}:/run/trusted.crt:ro", f"--volume={self.folder}/pip.conf:/etc/pip.conf:ro"]
-        # Docker's format, because OCI's knows no healthcheck.
-        how = ["--isolation=chroot", "--network=host", "--layers", "--format=docker", *volumes, *options]
-        self("bud", *how, f"--build-arg=BASE={STAND_IN}", f"--build-arg=PG_MAJOR={postgres_major()}", context)
-
-    def close(self) -> None:
-        for what in (["umount", "--all"], ["rm", "--all"], ["rmi", "--all", "--force"]):
-            subprocess.run(["buildah", *what], env=self._environment, capture_output=True, check=False)
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for mount in reversed([mount for mount in mounts if Path(mount).is_relative_to(self.folder)]):
-            run("umount", mount)
-
-    def _use(self, driver: str) -> None:
-        store = {"driver": driver, "graphroot": f"{self.folder}/{driver}", "runroot": f"{self.folder}/{driver}.run"}
-        lines = ["[storage]", *(f'{key} = "{value}"' for key, value in store.items())]
-        (self.folder / "storage.conf").write_text("\n".join(lines) + "\n")
-
-
-def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
-    """What a command prints on standard output."""
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-60:])
-        raise CommandError(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{said}")
-    return done.stdout
-
-
-def sources() -> list[str]:
-    """This distribution's archives, from the mirrors that this machine's apt uses."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    suites = {suite, f"{suite}-updates", f"{suite}-security"}
-    indexes = run("apt-get", "indextargets", "--format=$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
-    lines = [index.split() for index in dict.fromkeys(indexes.splitlines())]
-    return [f"deb {uri} {release} {component}" for uri, release, component in lines if release in suites]
-
-
-def postgres_major() -> str:
-    """The distribution's own."""
-    depends = re.search(r"Depends: postgresql-(\d+)", run("apt-cache", "depends", "postgresql"))
-    assert depends, "apt knows no package postgresql"
-    return depends[1]
-
-
-def make_stand_in(buildah: Buildah) -> None:
-    """A Debian with PostgreSQL and the official image's variables; like it, without ca-certificates and Python."""
-    container, folder = buildah.mounted_container()
-    major = postgres_major()
-    options = re.findall(r"^Acquire::(?:Check-|https?::).*", run("apt-config", "dump"), re.MULTILINE)
-    how = [f"--aptopt={option}" for option in options]
-    how += [f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "locale", "man")]
-    how += ["--dpkgopt=force-unsafe-io", '--customize-hook=rm -r "$1"/var/lib/postgresql/*/main']
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    run("mmdebstrap", "--variant=minbase", "--mode=root", f"--include=postgresql-{major}", *how, suite, folder, *sources())
-    path = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/{major}/bin"
-    buildah("config", f"--env=PG_MAJOR={major}", f"--env=PATH={path}", container)
-    buildah("commit", "--quiet", "--rm", container, STAND_IN)
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -149,22 +50,22 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def buildah() -> Iterator[Buildah]:
     """With the stand-in in its store. Installs what is missing if it may, else skips and says what that is."""
-    missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
+    missing = [package for package in PACKAGES if not shutil.which(package)]
     if os.geteuid() != 0:
-        pytest.skip(f"building an image without Docker needs root{' and ' + ' '.join(missing) if missing else ''}")
-    if missing and not shutil.which("apt-get"):
-        pytest.skip(f"building an image without Docker needs {' '.join(missing)} (Debian's names)")
+        pytest.skip(f"an image without Docker needs root{' and ' + ' '.join(missing) if missing else ''}")
+    if not shutil.which("apt-get"):
+        pytest.skip(f"an image without Docker needs Debian's apt-get and {' '.join(PACKAGES)}")
     if missing or not sources():
-        quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         run("apt-get", "update", "-qq")
-        run("apt-get", "install", "-qq", "--no-install-recommends", *TOOLS.values(), environment=quietly)
-    with tempfile.TemporaryDirectory(prefix="awslambda-image-") as folder:
-        made = Buildah(Path(folder))
-        try:
-            make_stand_in(made)
-            yield made
-        finally:
-            made.close()
+        quietly = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "install", "-qq", "--no-install-recommends", *PACKAGES, environment=quietly)
+    try:
+        made = Buildah()
+    except CommandError as error:
+        pytest.skip(f"an image without Docker needs a root that may mount: {error}")
+    with contextlib.closing(made):
+        made.make_stand_in()
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -221,14 +122,15 @@ def test_a_package_that_cannot_be_imported_fails_the_build(buildah: Buildah, con
 
 @pytest.fixture
 def docker_client() -> Iterator[Any]:
+    """Of this machine's daemon only: containers of another one cannot reach the local AWS."""
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    with socket.socket(socket.AF_UNIX) as probe:  # the SDK forgets to close its socket when nobody answers
+        try:
+            probe.connect(host.removeprefix("unix://"))
+        except OSError as error:
+            pytest.skip(f"no Docker daemon of this machine answers at {host}: {error.strerror}")
     docker = pytest.importorskip("docker")
-    try:
-        client = docker.from_env()
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker daemon answers: {error}")
-    with contextlib.closing(client):
-        if not client.api.base_url.startswith("http+docker:"):
-            pytest.skip("the Docker daemon is on another machine, whose containers cannot reach the local AWS")
+    with contextlib.closing(docker.from_env()) as client:
         yield client
 
 

@@ -85,6 +85,7 @@ class LocalAWS:
                 stdout=self._output,
                 stderr=self._output,
                 env={**os.environ, "PYTHONPATH": _python_path()},
+                start_new_session=True,  # Ctrl-C is for whoever started it
             )
             self._wait_for(ready_file)
             endpoints = json.loads(ready_file.read_text())

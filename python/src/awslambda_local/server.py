@@ -143,6 +143,8 @@ class _Handler(web.Handler, MotoRequestHandler):
                 self.send_header(name, value)
             elif self.command == "HEAD" and name.lower() == "content-length":
                 length = value
+        if not any(name.lower() == "date" for name, _ in response.headers):
+            self.send_header("Date", self.date_time_string())
         bodiless = response.status in {204, 304}
         if not bodiless:
             self.send_header("Content-Length", length)

@@ -1,0 +1,8 @@
+"""Takes its time."""
+
+import time
+
+
+def lambda_handler(event, context):
+    time.sleep(event["seconds"])
+    return "done"
