@@ -80,7 +80,7 @@ def connect(cluster: Cluster, database: str) -> Iterator[Connect]:
 
 @pytest.fixture
 def sql(connect: Connect) -> Callable[..., Any]:
-    """Runs one statement as superuser in the test's database; the first value, the row if there are several, or None."""
+    """Runs one statement as superuser in the test's database: its first value, or its row if that has several."""
     return runner(connect())
 
 

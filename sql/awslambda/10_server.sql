@@ -15,7 +15,7 @@ $python$;
 COMMENT ON FUNCTION awslambda._validate_server_options(text[], oid) IS
   'Validator of the foreign data wrapper awslambda: HV00D for an unknown option, 22023 for a bad value, 42501 for an option that only a superuser may set.';
 
-CREATE FOREIGN DATA WRAPPER awslambda NO HANDLER VALIDATOR awslambda._validate_server_options;
+CREATE FOREIGN DATA WRAPPER awslambda VALIDATOR awslambda._validate_server_options;  -- noqa: PRS
 
 COMMENT ON FOREIGN DATA WRAPPER awslambda IS
   'Its servers say whose AWS identity calls use, where they go and what they may reach; USAGE on a server is the right to use it.';

@@ -33,7 +33,8 @@ $python$;
 COMMENT ON FUNCTION awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text) IS
   'Lambda''s Invoke with all its arguments. A function that fails is a row with function_error, not an error; whatever else fails is an error: LA003 throttled, LA004 AWS failed, LA005 no answer within request_timeout, 08001, 08006, 42704, 42501, 28000, 22P02, 54000, 22004, 22023. https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html';
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn(
+-- The short forms are in a schema that may not be ours alone: CREATE without OR REPLACE takes over nobody's function.
+CREATE FUNCTION @extschema@.awslambda_fn(
   fn_name text,  -- name, name:qualifier, partial or full ARN
   fn_args text   -- JSON, at most 6 MB
 )
@@ -45,7 +46,7 @@ AS $python$
 return plpython.awslambda_fn(plpy, fn_name, fn_args, is_json=False)
 $python$;
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args json)
+CREATE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args json)
 RETURNS json
 LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -54,7 +55,7 @@ AS $python$
 return plpython.awslambda_fn(plpy, fn_name, fn_args, is_json=True)
 $python$;
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args jsonb)
+CREATE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args jsonb)
 RETURNS jsonb
 LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -70,7 +71,7 @@ COMMENT ON FUNCTION @extschema@.awslambda_fn(text, json) IS
 COMMENT ON FUNCTION @extschema@.awslambda_fn(text, jsonb) IS
   'As awslambda_fn(text, text), with jsonb in and out.';
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn_async(
+CREATE FUNCTION @extschema@.awslambda_fn_async(
   fn_name text,  -- name, name:qualifier, partial or full ARN
   fn_args text   -- JSON, at most 1 MB
 )
@@ -82,7 +83,7 @@ AS $python$
 return plpython.awslambda_fn_async(plpy, fn_name, fn_args, is_json=False)
 $python$;
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args json)
+CREATE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args json)
 RETURNS text
 LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -91,7 +92,7 @@ AS $python$
 return plpython.awslambda_fn_async(plpy, fn_name, fn_args, is_json=True)
 $python$;
 
-CREATE OR REPLACE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args jsonb)
+CREATE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args jsonb)
 RETURNS text
 LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp

@@ -117,7 +117,8 @@ def test_event_and_dry_run_have_a_status_and_no_payload(shared: Sql, kind: str, 
 
 def test_invoke_returns_a_function_error_as_a_row(shared: Sql) -> None:
     status, error, kind = shared(
-        "SELECT status_code, function_error, payload->>'errorType' FROM awslambda.invoke('behave', '{\"do\": \"fail\"}')"
+        """SELECT status_code, function_error, payload->>'errorType'
+             FROM awslambda.invoke('behave', '{"do": "fail"}')"""
     )
     assert (status, error, kind) == (200, "Unhandled", "ValueError")
 
@@ -141,7 +142,8 @@ def test_every_way_to_name_a_function_finds_its_version(
     shared: Sql, name: str, qualifier: str | None, version: str
 ) -> None:
     row = shared(
-        "SELECT executed_version, payload->>'version' FROM awslambda.invoke(%s, '{\"do\": \"about\"}', qualifier => %s)",
+        """SELECT executed_version, payload->>'version'
+             FROM awslambda.invoke(%s, '{"do": "about"}', qualifier => %s)""",
         name,
         qualifier,
     )
@@ -329,8 +331,8 @@ REFUSALS = [
     (answer(504, b"<html>gateway</html>"), "LA004", "HTTP 504"),
     (refusal(409, "ResourceConflictException", "is being updated"), "LA004", "is being updated"),
     (refusal(502, "EFSIOException"), "LA004", "EFSIOException"),
-    (refusal(403, "AccessDeniedException", "User: x is not authorized to perform: lambda:InvokeFunction"), "42501", "not authorized"),
-    (refusal(403, "ExpiredTokenException", "The security token included in the request is expired"), "28000", "expired"),
+    (refusal(403, "AccessDeniedException", "x is not authorized to perform: y"), "42501", "not authorized"),
+    (refusal(403, "ExpiredTokenException", "The security token is expired"), "28000", "expired"),
     (refusal(403, "UnrecognizedClientException", "invalid token"), "28000", "invalid token"),
     (refusal(403, "InvalidSignatureException", "Signature expired"), "28000", "Signature expired"),
     (refusal(404, "ResourceNotFoundException", "Function not found"), "42704", "'f' in us-east-1"),

@@ -24,6 +24,10 @@ expiry = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minut
 print(json.dumps({"Version": 1, "AccessKeyId": f"AKID{time.time_ns()}", "SecretAccessKey": "s", "SessionToken": "t",
                   "Expiration": expiry.isoformat()}))
 """
+OTHER_ACCOUNT = "arn:aws:lambda:us-east-1:999999999999:function:f"
+ROLE = "arn:aws:iam::123456789012:role/reports"
+REFUSED_BY_STS = b"""<ErrorResponse><Error><Code>AccessDenied</Code>
+<Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>"""
 CALL = "SELECT awslambda_fn('f', '1')"
 
 
@@ -119,9 +123,7 @@ def test_privileges_choose_behind_set_role(sql: Sql, connect: Connect, where: Ca
     pooled("DISCARD ALL")
 
 
-def test_a_security_definer_wrapper_uses_its_owners_server(
-    sql: Sql, connect: Connect, where: Callable[[str], str]
-) -> None:
+def test_a_security_definer_uses_its_owners_server(sql: Sql, connect: Connect, where: Callable[[str], str]) -> None:
     sql("CREATE ROLE keeper")
     sql("SELECT awslambda.grant_usage('keeper')")
     sql("CREATE ROLE visitor LOGIN")
@@ -130,7 +132,8 @@ def test_a_security_definer_wrapper_uses_its_owners_server(
     sql("GRANT USAGE ON FOREIGN SERVER kept TO keeper")
     sql("GRANT USAGE ON FOREIGN SERVER visited TO visitor")
     sql(
-        """CREATE FUNCTION public.score() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        """CREATE FUNCTION public.score() RETURNS text
+           LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
            AS $$ SELECT public.awslambda_fn('f', '1') $$"""
     )
     sql("ALTER FUNCTION public.score() OWNER TO keeper")
@@ -140,7 +143,7 @@ def test_a_security_definer_wrapper_uses_its_owners_server(
         visitor(CALL)
 
 
-def test_options_that_change_count_at_once(
+def test_changed_options_count_at_once(
     sql: Sql, where: Callable[[str], str], endpoint: Callable[..., Endpoint]
 ) -> None:
     create(sql, "aws", where("before"))
@@ -170,13 +173,9 @@ def test_endpoint_url_of_the_service_overrides_the_general_one(sql: Sql, endpoin
         ("*", "f", True),
         ("stream/*", "f", False),
         ("function:F", "f", False),
-        ("function:*", "arn:aws:lambda:us-east-1:999999999999:function:f", False),
+        ("function:*", OTHER_ACCOUNT, False),
         ("*", "123456789012:function:f", False),
-        (
-            "arn:aws:lambda:us-east-1:999999999999:function:f",
-            "arn:aws:lambda:us-east-1:999999999999:function:f:prod",
-            True,
-        ),
+        (OTHER_ACCOUNT, OTHER_ACCOUNT + ":prod", True),
         ("arn:aws:lambda:*:999999999999:function:*", "999999999999:function:f", True),
         ("arn:aws:lambda:*:999999999999:function:*", "999999999998:function:f", False),
         ("arn:*", "f", False),
@@ -278,7 +277,7 @@ def test_only_a_superuser_says_whose_identity_and_where_to(sql: Sql, connect: Co
     sql("GRANT CREATE ON SCHEMA public TO owner")
     owner = runner(connect(user="owner"))
     create(owner, "mine", "region 'us-east-1'")
-    name = option.split()[0]
+    name = option.split(maxsplit=1)[0]
     with raises("42501", f"Only a superuser may set {name}"):
         owner(f"ALTER SERVER mine OPTIONS (ADD {option})")
     sql(f"ALTER SERVER mine OPTIONS (ADD {option})")
@@ -298,12 +297,17 @@ def test_settings_of_a_session_decide_nothing(own: Sql, endpoint: Callable[..., 
 # Whose credentials.
 
 
-def test_role_arn_is_assumed_through_sts_with_the_external_id(
-    sql: Sql, aws: LocalAWS, endpoint: Callable[..., Endpoint]
-) -> None:
+def assuming(role: str, sts: str, target: str) -> str:
+    """Options of a server that assumes a role at one endpoint and calls at another."""
+    return (
+        f"region 'us-east-1', endpoint_url_sts '{sts}', endpoint_url_lambda '{target}', "
+        f"role_arn '{role}', external_id 'ext-1'"
+    )
+
+
+def test_role_arn_is_assumed_through_sts(sql: Sql, aws: LocalAWS, endpoint: Callable[..., Endpoint]) -> None:
     target = endpoint(answer(body="ok"))
-    role = "arn:aws:iam::123456789012:role/reports"
-    create(sql, "aws", f"region 'us-east-1', endpoint_url_lambda '{target.url}', endpoint_url '{aws.endpoint_url}', role_arn '{role}', external_id 'ext-1'")  # fmt: skip
+    create(sql, "aws", assuming(ROLE, aws.endpoint_url, target.url))
     assert sql(CALL) == '"ok"'
     sql(CALL)
     assert len({request.headers["authorization"].split("/")[0] for request in target.requests}) == 1
@@ -312,13 +316,11 @@ def test_role_arn_is_assumed_through_sts_with_the_external_id(
     assert identity == "arn:aws:sts::123456789012:assumed-role/reports/awslambda"
 
 
-def test_assume_role_sends_role_and_external_id_and_its_refusal_is_an_error(
+def test_assuming_a_role_sends_the_external_id_and_its_refusal_is_an_error(
     sql: Sql, endpoint: Callable[..., Endpoint]
 ) -> None:
-    body = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>"
-    sts, target = endpoint(answer(403, body)), endpoint(answer())
-    role = "arn:aws:iam::123456789012:role/reports"
-    create(sql, "aws", f"region 'us-east-1', endpoint_url_sts '{sts.url}', endpoint_url_lambda '{target.url}', role_arn '{role}', external_id 'ext-1'")  # fmt: skip
+    sts, target = endpoint(answer(403, REFUSED_BY_STS)), endpoint(answer())
+    create(sql, "aws", assuming(ROLE, sts.url, target.url))
     with raises("42501", "sts:AssumeRole"):
         sql(CALL)
     assert target.connections == 0
@@ -362,8 +364,8 @@ def test_region_and_credentials_come_from_the_instance(instance: Any) -> None:
 def test_credentials_are_refreshed_before_they_expire(
     instance: Any, endpoint: Callable[..., Endpoint], readable_folder: Path
 ) -> None:
-    # botocore asks for new ones in the last 15 minutes of the old ones. (It stretches those of IMDS by up to 20 minutes,
-    # lest IMDS be down: so they come from a program here.)
+    # botocore asks for new ones in the last 15 minutes of the old ones. (It stretches those of IMDS by up to 20
+    # minutes, lest IMDS be down: so they come from a program here.)
     program = readable_folder / "credentials"
     program.write_text(GIVES_CREDENTIALS)
     program.chmod(0o755)

@@ -52,9 +52,7 @@ GOOD = [
     ),
     (
         "arn:aws:lambda:eu-west-1:123456789012:function:f",
-        Target(
-            "arn:aws:lambda:eu-west-1:123456789012:function:f", "f", None, "123456789012", "eu-west-1", "aws"
-        ),
+        Target("arn:aws:lambda:eu-west-1:123456789012:function:f", "f", None, "123456789012", "eu-west-1", "aws"),
     ),
     (
         "arn:aws-cn:lambda:cn-north-1:123456789012:function:f:$LATEST",

@@ -175,7 +175,7 @@ def test_the_work_is_done_in_another_thread() -> None:
 
 def test_a_result_is_there_at_once() -> None:
     with takes(0):
-        for _ in range(10):
+        for _ in range(100):
             Wait(nothing, 60).in_thread(int)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 START_SECONDS = 60.0
 
@@ -41,7 +42,18 @@ class Cluster:
         if self._user:
             shutil.chown(self.folder, self._user, self._user)
         try:
-            self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "--no-instructions", *initdb)
+            self._run(
+                "initdb",
+                "-D",
+                str(self.data),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+                "--no-instructions",
+                *initdb,
+            )
             everywhere = {
                 "listen_addresses": "''", "unix_socket_directories": f"'{self.folder}'", "fsync": "off",
                 "log_line_prefix": "'%m [%p] '", "max_connections": "100", **(settings or {}),
@@ -87,7 +99,9 @@ class Cluster:
         """The process id of the postmaster."""
         return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
 
-    def psql(self, *arguments: str, database: str = "postgres", sql: str | None = None) -> subprocess.CompletedProcess[str]:
+    def psql(
+        self, *arguments: str, database: str = "postgres", sql: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Runs psql without its start-up file; its output and exit code are the caller's business."""
         return subprocess.run(
             [str(self.bindir / "psql"), "-X", "-d", self.dsn(database), *arguments],
@@ -106,7 +120,9 @@ class Cluster:
     def __enter__(self) -> Cluster:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _is_ready(self) -> bool:
@@ -116,15 +132,25 @@ class Cluster:
         )  # fmt: skip
 
     def _status(self, program: str, *arguments: str) -> bool:
-        return subprocess.run([str(self.bindir / program), *arguments], check=False, capture_output=True).returncode == 0
+        return (
+            subprocess.run([str(self.bindir / program), *arguments], check=False, capture_output=True).returncode == 0
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.bindir / program), *arguments]
-        done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False, **self._as_user())
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._as_user(),
+        )
         if done.returncode:
             raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self) -> dict[str, Any]:
         return {"user": self._user, "group": self._user, "extra_groups": []} if self._user else {}
 
 

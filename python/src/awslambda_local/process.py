@@ -79,7 +79,7 @@ class LocalAWS:
             ready_file = Path(folder) / "ready.json"
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
             command = [sys.executable, "-m", "awslambda_local", "--end-with-stdin", f"--ready-file={ready_file}"]
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(
                 [*command, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=self._output,

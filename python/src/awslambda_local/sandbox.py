@@ -98,7 +98,7 @@ class Sandbox:
             archive.extractall(task)
         self._api = _RuntimeApi(self)
         self._api.start()
-        self._process = subprocess.Popen(  # noqa: S603 - running the function's code is what this is for
+        self._process = subprocess.Popen(
             [sys.executable, str(_RUNTIME), spec.handler, str(lifeline), _library("awslambdaric")],
             cwd=task,
             env={**environment, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}"},

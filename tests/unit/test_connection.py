@@ -1,0 +1,559 @@
+"""One connection and its ends: what was sent, how often, and how long anything may take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import botocore
+import pytest
+from awslambda import connection
+from awslambda.connection import Answer, BrokenError, ConnectError, Connections
+from awslambda.waits import Wait
+
+from tests.endpoints import (
+    Behaviour,
+    Endpoint,
+    Received,
+    answer,
+    black_hole,
+    break_off,
+    closed_port,
+    hang_up,
+    in_turn,
+    silence,
+    trickle,
+)
+from tests.unit.cancelling import cancelled, nothing, takes
+from tests.waiting import wait_until
+
+Start = Callable[..., Endpoint]
+EVERYBODYS_BUNDLE = Path(botocore.__file__).with_name("cacert.pem")
+EIGHT_MEGABYTES = os.urandom(8 * 1024 * 1024)
+
+
+def place(port: int, tls: bool = False, ca_bundle: Path | None = None, host: str = "127.0.0.1") -> connection.Endpoint:
+    return connection.Endpoint(tls, host, port, str(ca_bundle) if ca_bundle else "")
+
+
+def message(body: bytes = b"{}") -> bytes:
+    return b"POST /path HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def exchanged(
+    connections: Connections,
+    where: Endpoint | connection.Endpoint,
+    body: bytes = b"{}",
+    *,
+    connect_timeout: float = 10,
+    seconds: float = 20,
+    check: Callable[[], None] = nothing,
+) -> Answer:
+    """One request with this body, and its answer."""
+    endpoint = place(where.port) if isinstance(where, Endpoint) else where
+    return connections.exchange(endpoint, message(body), connect_timeout, Wait(check, seconds))
+
+
+def said(data: bytes, close: bool = False) -> Behaviour:
+    """Answers with these very bytes."""
+
+    def behave(sock: socket.socket, _: Received) -> bool:
+        sock.sendall(data)
+        return not close
+
+    return behave
+
+
+def echo(sock: socket.socket, received: Received) -> bool:
+    """Answers with the request's body."""
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(received.body) + received.body)
+    return True
+
+
+@contextlib.contextmanager
+def listener(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """The port of something that is no HTTP server; `serve` gets the first connection."""
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            client, _ = server.accept()
+            with client:
+                serve(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def kept_is_stale(connections: Connections) -> bool:
+    (kept,) = connections._kept.values()
+    return kept.is_stale()
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """From now on every name has these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+# Answers.
+
+
+def test_status_headers_and_body_of_an_answer_are_read(endpoint: Start, connections: Connections) -> None:
+    started = endpoint(answer(418, {"a": 1}, X_Amz_Function_Error="Unhandled"))
+    got = exchanged(connections, started, b'{"b": 2}')
+    assert (got.status, got.body) == (418, b'{"a": 1}')
+    assert got.headers.get("x-amz-function-error") == "Unhandled"
+    assert [(request.method, request.path, request.body) for request in started.requests] == [
+        ("POST", "/path", b'{"b": 2}')
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\n",
+            b"a0123456789abcdef",
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: 1\r\n\r\n", b"ok"),
+    ],
+    ids=["204", "empty", "100", "chunks", "trailer"],
+)
+def test_a_whole_answer_leaves_the_connection_usable(
+    endpoint: Start, connections: Connections, data: bytes, body: bytes
+) -> None:
+    started = endpoint(in_turn(said(data), answer(200, "next")))
+    assert exchanged(connections, started).body == body
+    assert exchanged(connections, started).body == b'"next"'
+    assert started.connections == 1
+
+
+def test_8_mb_go_out_and_come_back_intact(endpoint: Start, connections: Connections) -> None:
+    started = endpoint(echo)
+    assert exchanged(connections, started, EIGHT_MEGABYTES).body == EIGHT_MEGABYTES
+    assert exchanged(connections, started, b"small").body == b"small"
+    assert started.connections == 1
+
+
+# Which connection is used.
+
+
+def test_one_connection_serves_many_requests(endpoint: Start, connections: Connections) -> None:
+    started = endpoint(echo)
+    for number in range(5):
+        assert exchanged(connections, started, b"%d" % number).body == b"%d" % number
+    assert started.connections == 1
+    assert len(started.requests) == 5
+
+
+def test_each_endpoint_has_a_connection_of_its_own(endpoint: Start, connections: Connections) -> None:
+    one, other = endpoint(answer(200, 1)), endpoint(answer(200, 2))
+    assert [exchanged(connections, started).body for started in (one, other, one, other)] == [b"1", b"2", b"1", b"2"]
+    assert one.connections == other.connections == 1
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_not_written_to(
+    endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    exchanged(connections, started, b"first")
+    started.close_connections()
+    wait_until(lambda: kept_is_stale(connections), "the end of the connection has arrived")
+    assert exchanged(connections, started, b"second").body == b"second"
+    assert [request.body for request in started.requests] == [b"first", b"second"]
+    assert started.connections == 2
+
+
+def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(endpoint: Start, connections: Connections) -> None:
+    sockets: list[socket.socket] = []
+
+    def behave(sock: socket.socket, received: Received) -> bool:
+        sockets.append(sock)
+        return echo(sock, received)
+
+    started = endpoint(behave)
+    exchanged(connections, started, b"first")
+    sockets[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+    wait_until(lambda: kept_is_stale(connections), "the unasked answer has arrived")
+    assert exchanged(connections, started, b"second").body == b"second"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        answer(200, "ok", close=True, Connection="close"),
+        said(b'HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n"ok"', close=True),
+    ],
+    ids=["Connection: close", "HTTP/1.0"],
+)
+def test_an_answer_that_ends_the_connection_ends_it(
+    endpoint: Start, connections: Connections, behaviour: Behaviour
+) -> None:
+    started = endpoint(behaviour)
+    assert [exchanged(connections, started).body for _ in range(2)] == [b'"ok"', b'"ok"']
+    assert started.connections == 2
+    assert connections._kept == {}
+
+
+def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
+    endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(answer(200, "ok", Connection="close"))
+    exchanged(connections, started)
+    exchanged(connections, started)
+    assert started.connections == 2
+
+
+# How an exchange fails. The request has been sent then, and once only.
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (hang_up, "closed without an answer"),
+        (break_off, "ended after 8 bytes"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", close=True), "ended after"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", close=True), "ended after"),
+        (said(b"220 mail.example ESMTP\r\n"), "not HTTP"),
+        (said(b"\x16\x03\x01\x02\x00\x01\n"), "not HTTP"),
+        (said(b"HTTP/1.1 abc\r\n\r\n"), "not HTTP"),
+        (said(b"HTTP/1.1 20\r\n\r\n"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True), ""),
+    ],
+    ids=[
+        "hang up",
+        "break off",
+        "half a chunk",
+        "no last chunk",
+        "SMTP",
+        "TLS",
+        "no status",
+        "bad status",
+        "long line",
+        "many headers",
+        "bad chunk",
+    ],
+)
+def test_half_an_answer_is_a_broken_connection(
+    endpoint: Start, connections: Connections, behaviour: Behaviour, words: str
+) -> None:
+    started = endpoint(in_turn(behaviour, answer(200, "next")))
+    with pytest.raises(BrokenError, match=words or None):
+        exchanged(connections, started)
+    assert len(started.requests) == 1
+    assert exchanged(connections, started).body == b'"next"'
+    assert started.connections == 2
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Amz-Function-Error: Unhandled\r\n\r\nnull",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nx-amzn-RequestId: 0123456789\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnull\r\n0",  # the 0 says that it is whole
+    ],
+    ids=["200", "202", "chunked"],
+)
+def test_an_answer_that_is_cut_off_anywhere_is_no_answer(
+    endpoint: Start, connections: Connections, whole: bytes
+) -> None:
+    started = endpoint(hang_up)
+    taken_for_whole = []
+    for end in range(len(whole)):
+        started.behaviour = said(whole[:end], close=True)
+        with contextlib.suppress(BrokenError):
+            exchanged(connections, started)
+            taken_for_whole.append(whole[:end])
+    assert taken_for_whole == []
+
+
+def test_a_reset_is_a_broken_connection(connections: Connections) -> None:
+    def reset(client: socket.socket) -> None:
+        client.recv(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    with listener(reset) as port, pytest.raises(BrokenError, match="(?i)reset|broken pipe"):
+        exchanged(connections, place(port), EIGHT_MEGABYTES)
+
+
+@pytest.mark.parametrize("behaviour", [silence, trickle, said(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf")])
+def test_an_answer_that_does_not_come_in_time_is_a_timeout(
+    endpoint: Start, connections: Connections, behaviour: Behaviour
+) -> None:
+    started = endpoint(in_turn(behaviour, answer(200, "next")))
+    with takes(0.3), pytest.raises(TimeoutError):
+        exchanged(connections, started, seconds=0.3)
+    assert len(started.requests) == 1
+    assert exchanged(connections, started).body == b'"next"'
+    assert started.connections == 2
+
+
+@pytest.mark.parametrize("behaviour", [silence, trickle, said(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf")])
+def test_an_interrupt_ends_the_wait_for_an_answer_and_the_connection(
+    endpoint: Start, connections: Connections, behaviour: Behaviour
+) -> None:
+    started = endpoint(in_turn(behaviour, answer(200, "next")))
+    with cancelled() as check:
+        exchanged(connections, started, check=check)
+    assert len(started.requests) == 1
+    assert exchanged(connections, started).body == b'"next"'
+    assert started.connections == 2
+
+
+def test_an_interrupt_ends_the_wait_on_a_kept_connection_too(endpoint: Start, connections: Connections) -> None:
+    started = endpoint(in_turn(answer(200, "first"), silence, answer(200, "last")))
+    exchanged(connections, started)
+    with cancelled() as check:
+        exchanged(connections, started, check=check)
+    assert exchanged(connections, started).body == b'"last"'
+
+
+def test_the_time_to_connect_does_not_limit_the_answer(endpoint: Start, connections: Connections) -> None:
+    def late(sock: socket.socket, received: Received) -> bool:
+        threading.Timer(0.4, echo, [sock, received]).start()
+        return True
+
+    assert exchanged(connections, endpoint(late), b"late", connect_timeout=0.2).body == b"late"
+
+
+def test_a_server_that_does_not_read_is_waited_for_until_the_deadline(connections: Connections) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = place(server.getsockname()[1])
+        with takes(0.3), pytest.raises(TimeoutError):
+            exchanged(connections, where, EIGHT_MEGABYTES, seconds=0.3)
+        with cancelled() as check:
+            exchanged(connections, where, EIGHT_MEGABYTES, check=check)
+
+
+# How connecting fails. Nothing has been sent then.
+
+
+def test_a_refused_connection_is_told_from_a_broken_one(connections: Connections) -> None:
+    with takes(0), pytest.raises(ConnectError, match="refused"):
+        exchanged(connections, place(closed_port()))
+
+
+def test_connecting_to_a_black_hole_takes_as_long_as_is_allowed(connections: Connections) -> None:
+    with black_hole() as port, takes(0.3), pytest.raises(ConnectError, match="did not answer in time"):
+        exchanged(connections, place(port), connect_timeout=0.3)
+
+
+def test_the_deadline_of_the_whole_limits_connecting_too(connections: Connections) -> None:
+    with black_hole() as port, takes(0.3), pytest.raises(ConnectError):
+        exchanged(connections, place(port), seconds=0.3)
+
+
+def test_an_interrupt_ends_connecting(connections: Connections) -> None:
+    with black_hole() as port, cancelled() as check:
+        exchanged(connections, place(port), check=check)
+
+
+# Names.
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A resolver that never answers."""
+    end = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: end.wait() and [])
+    yield
+    end.set()
+
+
+@pytest.mark.usefixtures("no_resolver")
+def test_a_silent_resolver_is_waited_for_as_long_as_is_allowed(connections: Connections) -> None:
+    with takes(0.3), pytest.raises(ConnectError, match="name look-up"):
+        exchanged(connections, place(1, host="name.example"), connect_timeout=0.3)
+
+
+@pytest.mark.usefixtures("no_resolver")
+def test_an_interrupt_ends_the_name_look_up(connections: Connections) -> None:
+    with cancelled() as check:
+        exchanged(connections, place(1, host="name.example"), check=check)
+
+
+def test_a_name_that_does_not_exist_says_so(monkeypatch: pytest.MonkeyPatch, connections: Connections) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(ConnectError, match="name look-up failed: Name or service not known"):
+        exchanged(connections, place(1, host="name.example"))
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", ".example"])
+def test_a_name_that_cannot_be_one_cannot_be_connected_to(connections: Connections, host: str) -> None:
+    with pytest.raises(ConnectError, match="name look-up failed"):
+        exchanged(connections, place(1, host=host))
+
+
+def test_a_name_without_addresses_cannot_be_connected_to(
+    monkeypatch: pytest.MonkeyPatch, connections: Connections
+) -> None:
+    resolving(monkeypatch)
+    with pytest.raises(ConnectError, match="no address"):
+        exchanged(connections, place(1, host="name.example"))
+
+
+def test_the_second_address_is_tried_where_the_first_refuses(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    resolving(monkeypatch, ("127.0.0.1", closed_port()), ("127.0.0.1", started.port))
+    assert exchanged(connections, place(started.port, host="name.example"), b"x").body == b"x"
+    assert len(started.requests) == 1
+
+
+def test_the_second_address_has_time_left_where_the_first_is_silent(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    with black_hole() as port, takes(0.3):
+        resolving(monkeypatch, ("127.0.0.1", port), ("127.0.0.1", started.port))
+        assert exchanged(connections, place(1, host="name.example"), b"x", connect_timeout=0.6).body == b"x"
+
+
+def test_silent_addresses_share_the_time(monkeypatch: pytest.MonkeyPatch, connections: Connections) -> None:
+    with black_hole() as port, takes(0.3), pytest.raises(ConnectError):
+        resolving(monkeypatch, *[("127.0.0.1", port)] * 3)
+        exchanged(connections, place(1, host="name.example"), connect_timeout=0.3)
+
+
+def test_an_interrupt_at_one_address_is_not_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    with black_hole() as port, cancelled() as check:
+        resolving(monkeypatch, ("127.0.0.1", port), ("127.0.0.1", started.port))
+        exchanged(connections, place(1, host="name.example"), check=check)
+    assert started.connections == 0
+
+
+# TLS.
+
+
+def test_tls_with_the_right_bundle_reaches_the_endpoint_over_one_connection(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate)
+    for number in range(4):
+        got = exchanged(connections, place(started.port, True, certificate), b"%d" % number)
+        assert got.body == b"%d" % number
+    assert started.connections == 1
+
+
+def test_8_mb_go_through_tls_intact(endpoint: Start, connections: Connections, certificate: Path) -> None:
+    where = place(endpoint(echo, certificate=certificate).port, True, certificate)
+    assert exchanged(connections, where, EIGHT_MEGABYTES).body == EIGHT_MEGABYTES
+
+
+def test_a_tls_connection_that_the_server_closed_while_idle_is_not_written_to(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate)
+    where = place(started.port, True, certificate)
+    exchanged(connections, where, b"first")
+    started.close_connections()
+    wait_until(lambda: kept_is_stale(connections), "the end of the connection has arrived")
+    assert exchanged(connections, where, b"second").body == b"second"
+    assert [request.body for request in started.requests] == [b"first", b"second"]
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_and_nothing_sent(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate)
+    with pytest.raises(ConnectError, match="TLS failed: .*self-signed certificate"):
+        exchanged(connections, place(started.port, True, EVERYBODYS_BUNDLE))
+    assert started.requests == []
+
+
+def test_a_certificate_for_another_name_is_refused_and_nothing_sent(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate)
+    resolving(monkeypatch, ("127.0.0.1", started.port))
+    with pytest.raises(ConnectError, match="TLS failed: .*(?i:hostname mismatch)"):
+        exchanged(connections, place(started.port, True, certificate, host="lambda.eu-west-1.amazonaws.com"))
+    assert started.requests == []
+
+
+def test_a_handshake_that_the_server_ends_is_no_connection(connections: Connections, certificate: Path) -> None:
+    with listener(lambda client: client.recv(1)) as port, pytest.raises(ConnectError):
+        exchanged(connections, place(port, True, certificate))
+
+
+def test_a_server_without_tls_is_no_connection(connections: Connections, certificate: Path) -> None:
+    def serve(client: socket.socket) -> None:
+        client.recv(10_000)
+        client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with listener(serve) as port, pytest.raises(ConnectError, match="TLS failed"):
+        exchanged(connections, place(port, True, certificate))
+
+
+def test_a_silent_handshake_takes_as_long_as_is_allowed(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate, handshake=False)
+    with takes(0.3), pytest.raises(ConnectError, match="did not answer in time"):
+        exchanged(connections, place(started.port, True, certificate), connect_timeout=0.3)
+
+
+def test_an_interrupt_ends_a_handshake(endpoint: Start, connections: Connections, certificate: Path) -> None:
+    started = endpoint(echo, certificate=certificate, handshake=False)
+    with cancelled() as check:
+        exchanged(connections, place(started.port, True, certificate), check=check)
+
+
+@pytest.mark.parametrize("behaviour", [silence, trickle])
+def test_an_interrupt_ends_the_wait_for_an_answer_through_tls(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour
+) -> None:
+    started = endpoint(behaviour, certificate=certificate)
+    with cancelled(after=0.2) as check:
+        exchanged(connections, place(started.port, True, certificate), check=check)
+    assert len(started.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", [hang_up, break_off])
+def test_half_an_answer_through_tls_is_a_broken_connection(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour
+) -> None:
+    started = endpoint(behaviour, certificate=certificate)
+    with pytest.raises(BrokenError):
+        exchanged(connections, place(started.port, True, certificate))
+    assert len(started.requests) == 1
+
+
+def test_the_bundle_of_one_server_vouches_for_no_other(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    started = endpoint(echo, certificate=certificate)
+    exchanged(connections, place(started.port, True, certificate))
+    with pytest.raises(ConnectError, match="TLS failed"):
+        exchanged(connections, place(started.port, True, EVERYBODYS_BUNDLE))
+    assert len(started.requests) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate at all"], ids=["missing", "empty", "text"])
+def test_a_bundle_that_cannot_be_used_is_named(connections: Connections, tmp_path: Path, content: str | None) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ConnectError, match=str(bundle)):
+        exchanged(connections, place(server.getsockname()[1], True, bundle))
