@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "setup: $*" >&2; exit 1; }
 if [ "$(id -u)" = 0 ]; then as_root=""
-elif command -v sudo >/dev/null; then as_root="sudo"
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then as_root="sudo"
 else as_root="none"; fi
 
 major() {  # of PostgreSQL: the one of PG_CONFIG, else the distribution's

@@ -259,7 +259,7 @@ def test_invocation_and_log_types_are_case_sensitive(shared: Sql, kind: str) -> 
 @pytest.mark.parametrize("text", ["", " ", "{", "{'a': 1}", "NaN", "[Infinity]", "[1,]", "01", '"\t"', "{} {}", "bob"])
 def test_what_is_not_json_is_refused_before_sending(through: Any, text: str) -> None:
     sql, endpoint = through(answer())
-    with raises("22P02", "not JSON", "Nothing was sent"):
+    with raises("22P02", "'f' is not JSON", "Nothing ran"):
         sql("SELECT awslambda_fn('f', %s::text)", text)
     assert endpoint.connections == 0
 
@@ -394,6 +394,11 @@ def test_errors_have_neither_payload_nor_key(through: Any) -> None:
         sql("SELECT awslambda_fn('f', '{\"password\": \"hunter2\"}')")
     everything = str(vars(caught.value)) + str(caught.value.diag.context) + str(caught.value)
     assert "hunter2" not in everything and "ASIA" not in everything
+
+
+def test_characters_that_no_text_can_hold_do_not_hide_an_error(shared: Sql) -> None:
+    with raises("LA001", "ValueError: ab"):
+        shared("SELECT awslambda_fn('behave', %s::text)", '{"do": "fail", "message": "a\\u0000b"}')
 
 
 def test_the_message_begins_with_the_class_of_the_error(shared: Sql) -> None:

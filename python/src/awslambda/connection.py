@@ -7,6 +7,7 @@ that nothing was sent; BrokenError, and TimeoutError out of `Connection.exchange
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import select
 import socket
@@ -88,13 +89,14 @@ class Connection:
             self._sock.sendall(request)
             response = http.client.HTTPResponse(self._sock, method="POST")
             with response:
+                response.fp = _WholeLines(response.fp.detach())
                 response.begin()
+                if response.length is None and not response.chunked:
+                    raise BrokenError("the answer does not say how long it is, so it may be cut off")
                 body = response.read()
                 return Answer(response.status, response.msg, body), not response.will_close
         except TimeoutError:
             raise
-        except http.client.RemoteDisconnected:
-            raise BrokenError("it was closed without an answer") from None
         except http.client.IncompleteRead as error:
             raise BrokenError(f"it ended after {len(error.partial)} bytes of the answer") from None
         except http.client.HTTPException as error:
@@ -104,6 +106,20 @@ class Connection:
 
     def close(self) -> None:
         self._sock.close()
+
+
+class _WholeLines(io.BufferedReader):
+    """http.client takes the end of the connection for the end of the header; here it is an error."""
+
+    _begun = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            begun = self._begun or line
+            raise BrokenError("it ended in the middle of the answer" if begun else "it was closed without an answer")
+        self._begun = True
+        return line
 
 
 def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
@@ -204,7 +220,10 @@ _tls_contexts: dict[str, ssl.SSLContext] = {}
 
 def _tls_context(ca_bundle: str) -> ssl.SSLContext:
     if ca_bundle not in _tls_contexts:
-        context = ssl.create_default_context(cafile=ca_bundle)
+        try:
+            context = ssl.create_default_context(cafile=ca_bundle)
+        except OSError as error:
+            raise ConnectError(f"the CA bundle {ca_bundle} cannot be used: {error.strerror or error}") from None
         context.sslsocket_class = _TlsSocket
         _tls_contexts[ca_bundle] = context
     return _tls_contexts[ca_bundle]

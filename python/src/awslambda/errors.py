@@ -165,14 +165,14 @@ class InvalidArgument(LambdaError):
 
 
 class InvalidJson(LambdaError):
-    """The payload is not JSON: {reason}."""
+    """The payload for the Lambda function {function!r} is not JSON: {reason}."""
 
     sqlstate = "22P02"
-    hint = "Nothing was sent. Build payloads with jsonb_build_object, to_jsonb or row_to_json, not by concatenation."
+    hint = "Nothing ran. Build payloads with jsonb_build_object, to_jsonb or row_to_json, not by concatenation."
 
 
 class PayloadTooLarge(LambdaError):
-    """The payload has {size} bytes; {invocation_type} takes {limit} at most."""
+    """The payload for the Lambda function {function!r} has {size} bytes; {invocation_type} takes {limit} at most."""
 
     sqlstate = "54000"
     hint = "Nothing ran. Send less, or put the data into S3 and send its key."

@@ -45,6 +45,7 @@ CODES: dict[str, type[errors.LambdaError]] = {
     "RecursiveInvocationException": errors.ServiceFailed,
     "RequestExpired": errors.CredentialsRefused,
     "ResourceNotFoundException": errors.FunctionNotFound,
+    "SnapStartException": errors.ServiceFailed,
     "ThrottlingException": errors.Throttled,
     "UnrecognizedClientException": errors.CredentialsRefused,
 }
@@ -73,7 +74,9 @@ class Request:
         _one_of("log type", self.log_type, LOG_TYPES)
         limit = PAYLOAD_LIMITS[self.invocation_type]
         if len(self.payload) > limit:
-            raise errors.PayloadTooLarge(size=len(self.payload), invocation_type=self.invocation_type, limit=limit)
+            raise errors.PayloadTooLarge(
+                function=self.function.given, size=len(self.payload), invocation_type=self.invocation_type, limit=limit
+            )
         if self.region is not None and not re.fullmatch(resources.REGION, self.region, re.ASCII):
             raise errors.InvalidArgument(
                 reason=f"not the name of a region: {self.region[:100]!r}",
@@ -116,7 +119,7 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
         try:
             return _attempt(request, settings, connections, wait)
         except (errors.ConnectFailed, errors.Throttled):
-            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2**attempt))  # noqa: S311 - no secret
+            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (attempt - 1)))  # noqa: S311 - no secret
             if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
             wait.sleep(pause)
@@ -200,7 +203,6 @@ def _path(function: resources.Target) -> str:
 
 def _headers(request: Request) -> dict[str, str]:
     headers = {
-        "Content-Length": str(len(request.payload)),
         "X-Amz-Invocation-Type": request.invocation_type,
         "X-Amz-Log-Type": request.log_type,
     }
@@ -215,7 +217,7 @@ def _client_context(text: str) -> str:
 
 def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [f"POST {url.path}{path} HTTP/1.1", f"Host: {url.host}", f"User-Agent: {USER_AGENT}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
@@ -227,13 +229,15 @@ def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaErro
     message = message.split("\n", maxsplit=1)[0][:MESSAGE_LIMIT]  # then AWS shows the signed headers, with the token
     kind = CODES.get(code) or STATUSES.get(answer.status, errors.ServiceFailed)
     if kind is errors.InvalidJson:
-        message = "Lambda could not parse it"  # AWS's message quotes the payload
+        message = "Lambda could not parse it"  # AWS's own message quotes the payload
+    said_of = f"calling the Lambda function {request.function.given!r}: {message}"
+    reasons = {errors.InvalidJson: message, errors.Throttled: said.get("Reason") or code or message}
     return kind(
         function=request.function.given,
         region=region,
         code=code or "no code",
         status=answer.status,
-        reason=said.get("Reason", code) if kind is errors.Throttled else message,
+        reason=reasons.get(kind, said_of),
         size=len(request.payload),
         limit=PAYLOAD_LIMITS[request.invocation_type],
         invocation_type=request.invocation_type,

@@ -179,7 +179,7 @@ def _invoke(
     function = resources.function(_not_null("fn_name", fn_name))
     payload = _not_null("fn_args", fn_args)
     if not is_json:
-        _check_json(payload)
+        _check_json(function, payload)
     request = lambda_.Request(function, payload.encode(), invocation_type)
     return request, lambda_.invoke(
         request, backend.settings(None), backend.connections, backend.database.check_interrupts
@@ -202,11 +202,11 @@ def _not_null(argument: str, value: T | None) -> T:
     return value
 
 
-def _check_json(text: str) -> None:
+def _check_json(function: resources.Target, text: str) -> None:
     try:
         json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
-        raise errors.InvalidJson(reason=str(error)) from None
+        raise errors.InvalidJson(function=function.given, reason=str(error)) from None
     except RecursionError:
         return  # nested deeper than Python reads: Lambda judges
 

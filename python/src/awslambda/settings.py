@@ -89,7 +89,7 @@ def _matching(pattern: str, wanted: str) -> Callable[[str, str], str]:
 
 
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?"
+    r"(?P<scheme>https?)://(?:(?P<host>(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?)|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[1-9]\d{0,4}))?"
     r"(?:/[!-~]*)?",
     re.ASCII | re.IGNORECASE,
 )
@@ -100,20 +100,26 @@ def _url(name: str, value: str) -> str:
     if (
         not match
         or set("@?#") & set(value)
+        or (match["ipv6"] and not _is_address(match["ipv6"]))
         or int(match["port"] or 1) > 65535
-        or not (match["scheme"].lower() == "https" or is_loopback(match["host"].strip("[]")))
+        or not (match["scheme"].lower() == "https" or is_loopback(match["ipv6"] or match["host"]))
     ):
         shown = "..." if "@" in value else value  # what stands before an @ may be a password
         raise _bad(name, shown, "https://host[:port], or http:// where the host is a loopback address")
     return value.rstrip("/")
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by its very name."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host.lower() == "localhost"
 
 
 def _time(name: str, value: str, seconds: Callable[[str], float]) -> float:
