@@ -55,8 +55,8 @@ def reference(session: psycopg.Connection[Any]) -> Iterator[str]:
     meaning = meanings()
     yield "# Reference"
     yield ""
-    yield "Made from the catalog by `docs/reference.py`; `\\df+ awslambda*` and `\\df+ awslambda.*` show the same in psql. The"
-    yield "errors are in [errors.md](errors.md), the options of servers in [servers.md](servers.md)."
+    yield "Made from the catalog by `docs/reference.py`; psql shows it with `\\df+ awslambda*` and `\\df+ awslambda.*`."
+    yield "The errors are in [errors.md](errors.md), the options of servers in [servers.md](servers.md)."
     last = ""
     for schema, name, arguments, result, comment in session.execute(FUNCTIONS):
         qualified = name if schema == "public" else f"{schema}.{name}"

@@ -116,7 +116,7 @@ def test_a_package_that_cannot_be_imported_fails_the_build(buildah: Buildah, con
         shutil.copytree(ROOT / folder, tmp_path / folder)
     with (tmp_path / "python/src/awslambda/plpython.py").open("a") as module:
         module.write("import no_such_module\n")
-    with pytest.raises(CommandError, match=r"the Python package awslambda is not in|no_such_module"):
+    with pytest.raises(CommandError, match="no_such_module"):
         buildah.build(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -81,6 +82,9 @@ def test_versions_agree() -> None:
     package = re.search(r'__version__ = "(.*)"', (ROOT / "python/src/awslambda/__init__.py").read_text())
     assert control and package
     assert control[1] == package[1]
+    meta = json.loads((ROOT / "extension/META.json").read_text())
+    assert meta["version"] == meta["provides"]["awslambda"]["version"] == control[1]
+    assert meta["provides"]["awslambda"]["file"] == f"build/awslambda--{control[1]}.sql"
     assert f"## {control[1]}" in (ROOT / "CHANGELOG.md").read_text()
 
 

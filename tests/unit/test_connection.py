@@ -224,8 +224,8 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
     [
         (hang_up, "closed without an answer"),
         (break_off, "ended after 8 bytes"),
-        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", close=True), "ended after"),
-        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", close=True), "ended after"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", close=True), "ended"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", close=True), "ended"),
         (said(b"220 mail.example ESMTP\r\n"), "not HTTP"),
         (said(b"\x16\x03\x01\x02\x00\x01\n"), "not HTTP"),
         (said(b"HTTP/1.1 abc\r\n\r\n"), "not HTTP"),
@@ -233,6 +233,7 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
         (said(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "not HTTP"),
         (said(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "not HTTP"),
         (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True), ""),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{}" % 10**15, close=True), ""),
     ],
     ids=[
         "hang up",
@@ -246,6 +247,7 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
         "long line",
         "many headers",
         "bad chunk",
+        "a petabyte",
     ],
 )
 def test_half_an_answer_is_a_broken_connection(
@@ -286,7 +288,7 @@ def test_a_reset_is_a_broken_connection(connections: Connections) -> None:
         client.recv(1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    with listener(reset) as port, pytest.raises(BrokenError, match="(?i)reset|broken pipe"):
+    with listener(reset) as port, pytest.raises(BrokenError, match=r"(?i)reset|broken pipe"):
         exchanged(connections, place(port), EIGHT_MEGABYTES)
 
 
@@ -328,6 +330,22 @@ def test_the_time_to_connect_does_not_limit_the_answer(endpoint: Start, connecti
         return True
 
     assert exchanged(connections, endpoint(late), b"late", connect_timeout=0.2).body == b"late"
+
+
+def flood(sock: socket.socket, _: Received) -> bool:
+    """An answer without an end, as fast as it goes."""
+    with contextlib.suppress(OSError):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n")
+        while True:
+            sock.sendall(b"x" * 100)
+    return False
+
+
+def test_an_interrupt_is_noticed_while_there_is_always_something_to_read(
+    endpoint: Start, connections: Connections
+) -> None:
+    with cancelled() as check:
+        exchanged(connections, endpoint(flood), check=check)
 
 
 def test_a_server_that_does_not_read_is_waited_for_until_the_deadline(connections: Connections) -> None:
@@ -477,7 +495,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_nothing_sent(
     endpoint: Start, connections: Connections, certificate: Path
 ) -> None:
     started = endpoint(echo, certificate=certificate)
-    with pytest.raises(ConnectError, match="TLS failed: .*self-signed certificate"):
+    with pytest.raises(ConnectError, match=r"TLS failed: .*self-signed certificate"):
         exchanged(connections, place(started.port, True, EVERYBODYS_BUNDLE))
     assert started.requests == []
 
@@ -487,7 +505,7 @@ def test_a_certificate_for_another_name_is_refused_and_nothing_sent(
 ) -> None:
     started = endpoint(echo, certificate=certificate)
     resolving(monkeypatch, ("127.0.0.1", started.port))
-    with pytest.raises(ConnectError, match="TLS failed: .*(?i:hostname mismatch)"):
+    with pytest.raises(ConnectError, match=r"TLS failed: .*(?i:hostname mismatch)"):
         exchanged(connections, place(started.port, True, certificate, host="lambda.eu-west-1.amazonaws.com"))
     assert started.requests == []
 

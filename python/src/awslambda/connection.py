@@ -19,6 +19,9 @@ from typing import Any, cast
 
 from awslambda.waits import Wait
 
+LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
+TOO_LARGE = f"the answer has more than {LARGEST} bytes"
+
 
 class ConnectError(Exception):
     """There is no connection; nothing was sent."""
@@ -71,8 +74,15 @@ class Connections:
                 connection.close()
         return answer
 
+    def close(self) -> None:
+        """Closes what is kept; whoever holds this for the life of the process need not."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
 
 class Connection:
+    """One connection, open."""
+
     def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
         self._sock = sock
 
@@ -93,7 +103,11 @@ class Connection:
                 response.begin()
                 if response.length is None and not response.chunked:
                     raise BrokenError("the answer does not say how long it is, so it may be cut off")
-                body = response.read()
+                if (response.length or 0) > LARGEST:
+                    raise BrokenError(TOO_LARGE)
+                body = response.read(LARGEST + 1) if response.chunked else response.read()
+                if len(body) > LARGEST:
+                    raise BrokenError(TOO_LARGE)
                 return Answer(response.status, response.msg, body), not response.will_close
         except TimeoutError:
             raise
