@@ -146,6 +146,7 @@ def test_docker_builds_and_runs_the_image(docker_client: Any, aws: LocalAWS) -> 
 
         def is_healthy() -> bool:
             container.reload()
+            assert container.status in ("created", "running"), container.logs().decode()
             return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
         wait_until(is_healthy, "the container's healthcheck to succeed", seconds=120)

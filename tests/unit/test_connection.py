@@ -216,6 +216,18 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
     assert started.connections == 2
 
 
+@pytest.mark.parametrize(
+    "option",
+    [(socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)],
+    ids=["nodelay", "keepalive"],
+)
+def test_nothing_waits_for_more_to_send_and_a_peer_that_is_gone_is_noticed(
+    endpoint: Start, option: tuple[int, int]
+) -> None:
+    with contextlib.closing(connection.connect(place(endpoint(echo).port), Wait(nothing, 20))) as sock:
+        assert sock.getsockopt(*option)
+
+
 # How an exchange fails. The request has been sent then, and once only.
 
 
@@ -575,3 +587,15 @@ def test_a_bundle_that_cannot_be_used_is_named(connections: Connections, tmp_pat
         bundle.write_text(content)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ConnectError, match=str(bundle)):
         exchanged(connections, place(server.getsockname()[1], True, bundle))
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    endpoint: Start, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = endpoint(answer(body="ok"))
+    exchanged(connections, target)
+    exchanged(connections, target)
+    assert target.connections == 1
+    monkeypatch.setattr(connection, "KEEPALIVE", 0)
+    exchanged(connections, target)
+    assert target.connections == 2

@@ -19,6 +19,9 @@ from typing import Any, cast
 
 from awslambda.waits import Wait
 
+# Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow after
+# 350 s, let a long call's answer through; and it is not used for another call.
+KEEPALIVE = 60
 LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
 TOO_LARGE = f"the answer has more than {LARGEST} bytes"
 
@@ -85,9 +88,12 @@ class Connection:
 
     def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
         self._sock = sock
+        self._used = 0.0
 
     def is_stale(self) -> bool:
-        """Whether the other side has closed it, or sent what nobody asked for, while it was idle."""
+        """Whether it was idle for too long, or the other side has closed it, or sent what nobody asked for."""
+        if time.monotonic() - self._used > KEEPALIVE:
+            return True
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         return bool(poller.poll(0))
@@ -108,6 +114,7 @@ class Connection:
                 body = response.read(LARGEST + 1) if response.chunked else response.read()
                 if len(body) > LARGEST:
                     raise BrokenError(TOO_LARGE)
+                self._used = time.monotonic()
                 return Answer(response.status, response.msg, body), not response.will_close
         except TimeoutError:
             raise
@@ -163,6 +170,8 @@ def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _Plai
         plain.setblocking(False)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE // 4)
         try:
             plain.connect(address)
         except BlockingIOError:
