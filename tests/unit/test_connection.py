@@ -596,6 +596,6 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     exchanged(connections, target)
     exchanged(connections, target)
     assert target.connections == 1
-    monkeypatch.setattr(connection, "KEEPALIVE", 0)
+    monkeypatch.setattr(connection, "LONGEST_IDLE", -1)
     exchanged(connections, target)
     assert target.connections == 2

@@ -91,8 +91,8 @@ class Identity:
         if (service, region) not in self._urls:
             text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
             tls, host, port, path = _parsed(text)
-            ca_bundle = _translated(self._ca_bundle) if tls else ""
-            self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle), path)
+            ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", "")
+            self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
         return self._urls[service, region]
 
     def sign(self, request: AwsRequest, wait: Wait) -> dict[str, str]:
@@ -261,6 +261,20 @@ def _parsed(url: str) -> tuple[bool, str, int, str]:
         )
     tls = scheme == "https"
     return tls, host, port or (443 if tls else 80), path.rstrip("/")
+
+
+def _proxy(url: str) -> str:
+    """Of HTTPS_PROXY and NO_PROXY in the environment; without a scheme it is an HTTP proxy."""
+    from botocore.utils import get_environ_proxies
+
+    proxy = str(get_environ_proxies(url).get("https", ""))
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if proxy and not proxy.startswith("http://"):
+        raise errors.InvalidArgument(
+            reason="HTTPS_PROXY is not the URL of an HTTP proxy", hint="It is like http://proxy.example:3128."
+        )
+    return proxy
 
 
 def _tried(session: Any) -> str:

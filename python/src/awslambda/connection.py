@@ -6,6 +6,7 @@ that nothing was sent; BrokenError, and TimeoutError out of `Connection.exchange
 
 from __future__ import annotations
 
+import http
 import http.client
 import io
 import os
@@ -13,15 +14,17 @@ import select
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from awslambda.waits import Wait
 
-# Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow after
-# 350 s, let a long call's answer through; and it is not used for another call.
-KEEPALIVE = 60
+# Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow
+# after 350 s, let a long call's answer through. One that was idle for longer is not used for another call.
+KEEPALIVE = LONGEST_IDLE = 60
 LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
 TOO_LARGE = f"the answer has more than {LARGEST} bytes"
 
@@ -42,6 +45,7 @@ class Endpoint:
     host: str
     port: int
     ca_bundle: str
+    proxy: str = ""  # URL of an HTTP proxy that tunnels TLS
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether it was idle for too long, or the other side has closed it, or sent what nobody asked for."""
-        if time.monotonic() - self._used > KEEPALIVE:
+        if time.monotonic() - self._used > LONGEST_IDLE:
             return True
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
@@ -145,8 +149,12 @@ class _WholeLines(io.BufferedReader):
 
 def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     """Name look-up, connection and TLS; each address of the name has its share of the time."""
+    host, port = endpoint.host, endpoint.port
+    if endpoint.proxy:
+        proxy = urlsplit(endpoint.proxy)
+        host, port = proxy.hostname or "", proxy.port or 80
     try:
-        found = wait.in_thread(lambda: socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
+        found = wait.in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except TimeoutError:
         raise ConnectError("the name look-up did not end in time") from None
     except (OSError, UnicodeError) as error:
@@ -178,10 +186,30 @@ def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _Plai
             wait.for_socket(plain.fileno(), select.POLLOUT)
             if problem := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(problem, os.strerror(problem)) from None
+        if endpoint.proxy:
+            _open_tunnel(plain, endpoint, wait)
         return _with_tls(plain, endpoint, wait) if endpoint.tls else plain
     except BaseException:
         plain.close()
         raise
+
+
+def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> None:
+    proxy = urlsplit(endpoint.proxy)
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
+    if proxy.username is not None:
+        credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        lines.append(f"Proxy-Authorization: Basic {b64encode(credentials.encode()).decode()}")
+    plain.wait = wait
+    plain.sendall("\r\n".join([*lines, "", ""]).encode())
+    with http.client.HTTPResponse(plain, method="CONNECT") as response:
+        try:
+            response.begin()
+        except http.client.HTTPException:
+            raise ConnectError(f"the proxy {proxy.hostname} does not answer as one") from None
+        if response.status != http.HTTPStatus.OK:
+            raise ConnectError(f"the proxy {proxy.hostname} refused: {response.status} {response.reason}")
 
 
 def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:
