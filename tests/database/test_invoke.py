@@ -396,7 +396,7 @@ def test_a_proxy_of_the_environment_tunnels_tls(aws: LocalAWS, endpoint: Start, 
         assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpodW50ZXIy"
         proxy.behaviour = answer(407)
         secure.close_connections()
-        with raises("08001", "the proxy 127.0.0.1 refused: 407", "Nothing was sent") as caught:
+        with raises("08001", "the proxy 127.0.0.1: it refused: 407", "Nothing was sent") as caught:
             sql("SELECT awslambda_fn('f', '1')")
         assert "hunter2" not in str(caught.value)
         proxy.behaviour = silence

@@ -11,6 +11,7 @@ import botocore
 import botocore.session
 import pytest
 from awslambda import aws, errors
+from awslambda.connection import Proxy
 from awslambda.errors import LambdaError
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -657,6 +658,49 @@ def test_certificates_are_those_of_the_option_the_environment_the_profile_or_bot
     monkeypatch.setenv("AWS_CA_BUNDLE", "/environment.pem")
     assert bundle() == "/environment.pem"
     assert bundle(ca_bundle="/option.pem") == "/option.pem"
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "https://lambda.example", None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, "https://lambda.example", Proxy("proxy.example", 3128)),
+        (
+            {"HTTPS_PROXY": "http://user:p%40ss@proxy.example"},
+            "https://lambda.example",
+            Proxy("proxy.example", 80, "Basic dXNlcjpwQHNz"),
+        ),
+        ({"https_proxy": "proxy.example:3128"}, "https://lambda.example", Proxy("proxy.example", 3128)),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": ".example"}, "https://lambda.example", None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, "http://127.0.0.1:4566", None),
+        ({"HTTP_PROXY": "http://proxy.example:3128"}, "https://lambda.example", None),
+    ],
+)
+def test_tls_goes_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: Proxy | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert identity(endpoint_urls={"": url}).url("lambda", "eu-west-1").endpoint.proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://user:hunter2@proxy.example",
+        "https://user:hunter2@proxy.example",
+        "http://user:hunter2@proxy.example:port",
+        "http://user:hunter2@[::1",
+        "http://",
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_refused_and_its_password_never_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(errors.InvalidArgument, match="HTTPS_PROXY") as caught:
+        identity().url("lambda", "eu-west-1")
+    assert "hunter2" not in str(caught.value) + caught.value.hint
 
 
 def test_sts_is_reached_with_the_servers_certificates(endpoint: Start, keys: None, certificate: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import botocore
 import pytest
 from awslambda import connection
-from awslambda.connection import Answer, BrokenError, ConnectError, Connections
+from awslambda.connection import Answer, BrokenError, ConnectError, Connections, Proxy
 from awslambda.waits import Wait
 
 from tests.endpoints import (
@@ -27,6 +27,7 @@ from tests.endpoints import (
     in_turn,
     silence,
     trickle,
+    tunnel,
 )
 from tests.unit.cancelling import cancelled, nothing, takes
 from tests.waiting import wait_until
@@ -36,8 +37,10 @@ EVERYBODYS_BUNDLE = Path(botocore.__file__).with_name("cacert.pem")
 EIGHT_MEGABYTES = os.urandom(8 * 1024 * 1024)
 
 
-def place(port: int, tls: bool = False, ca_bundle: Path | None = None, host: str = "127.0.0.1") -> connection.Endpoint:
-    return connection.Endpoint(tls, host, port, str(ca_bundle) if ca_bundle else "")
+def place(
+    port: int, tls: bool = False, ca_bundle: Path | None = None, host: str = "127.0.0.1", proxy: Proxy | None = None
+) -> connection.Endpoint:
+    return connection.Endpoint(tls, host, port, str(ca_bundle) if ca_bundle else "", proxy)
 
 
 def message(body: bytes = b"{}") -> bytes:
@@ -226,6 +229,16 @@ def test_nothing_waits_for_more_to_send_and_a_peer_that_is_gone_is_noticed(
 ) -> None:
     with contextlib.closing(connection.connect(place(endpoint(echo).port), Wait(nothing, 20))) as sock:
         assert sock.getsockopt(*option)
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    exchanged(connections, started)
+    monkeypatch.setattr(connection, "LONGEST_IDLE", 0.0)
+    exchanged(connections, started)
+    assert started.connections == len(started.requests) == 2
 
 
 # How an exchange fails. The request has been sent then, and once only.
@@ -599,3 +612,73 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     monkeypatch.setattr(connection, "LONGEST_IDLE", -1)
     exchanged(connections, target)
     assert target.connections == 2
+
+
+# A proxy.
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic dXNlcjpwQHNz"], ids=["nobody", "user"])
+def test_a_proxy_tunnels_to_the_endpoint_and_sees_neither_request_nor_answer(
+    endpoint: Start, connections: Connections, certificate: Path, authorization: str
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(tunnel)
+    where = place(secure.port, True, certificate, host="localhost", proxy=Proxy("127.0.0.1", proxy.port, authorization))
+    assert [exchanged(connections, where, b"%d" % number).body for number in range(2)] == [b"0", b"1"]
+    assert secure.connections == 1
+    (received,) = proxy.requests
+    assert (received.method, received.path) == ("CONNECT", f"localhost:{secure.port}")
+    assert received.headers.get("proxy-authorization") == (authorization or None)
+
+
+def test_behind_a_proxy_the_certificate_is_still_the_endpoints(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(tunnel)
+    where = place(secure.port, True, EVERYBODYS_BUNDLE, proxy=Proxy("127.0.0.1", proxy.port))
+    with pytest.raises(ConnectError, match="TLS failed"):
+        exchanged(connections, where)
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (answer(407, {}), "407"),
+        (answer(403, {}), "403"),
+        (hang_up, ""),
+        (said(b"HTTP/1.1 200 Conn", close=True), ""),
+        (said(b"SSH-2.0-OpenSSH_9.2\r\n", close=True), "does not answer as a proxy"),
+    ],
+    ids=["407", "403", "hang up", "break off", "SSH"],
+)
+def test_a_proxy_that_does_not_tunnel_is_no_connection(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour, words: str
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(behaviour)
+    where = place(secure.port, True, certificate, proxy=Proxy("127.0.0.1", proxy.port, "Basic hunter2"))
+    with pytest.raises(ConnectError, match=words or None) as caught:
+        exchanged(connections, where)
+    assert "hunter2" not in str(caught.value)
+    assert secure.connections == 0
+
+
+def test_a_proxy_that_cannot_be_reached_is_the_one_that_is_named(connections: Connections, certificate: Path) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", closed_port(), "Basic hunter2"))
+    with pytest.raises(ConnectError, match=r"proxy 127\.0\.0\.1.*refused") as caught:
+        exchanged(connections, where)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("behaviour", [silence, said(b"HTTP/1.1 200 OK\r\nX: ")], ids=["silence", "half a header"])
+def test_a_silent_proxy_takes_as_long_as_is_allowed(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour
+) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", endpoint(behaviour).port))
+    with takes(0.3), pytest.raises(ConnectError, match="in time"):
+        exchanged(connections, where, connect_timeout=0.3)
+
+
+def test_an_interrupt_ends_the_wait_for_a_proxy(endpoint: Start, connections: Connections, certificate: Path) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", endpoint(silence).port))
+    with cancelled() as check:
+        exchanged(connections, where, check=check)

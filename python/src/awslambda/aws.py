@@ -8,14 +8,15 @@ thread was left behind is not used again.
 from __future__ import annotations
 
 import contextlib
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from awslambda import errors
-from awslambda.connection import Endpoint
+from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
 from awslambda.waits import Wait
 
@@ -91,7 +92,7 @@ class Identity:
         if (service, region) not in self._urls:
             text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
             tls, host, port, path = _parsed(text)
-            ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", "")
+            ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", None)
             self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
         return self._urls[service, region]
 
@@ -263,18 +264,26 @@ def _parsed(url: str) -> tuple[bool, str, int, str]:
     return tls, host, port or (443 if tls else 80), path.rstrip("/")
 
 
-def _proxy(url: str) -> str:
+def _proxy(url: str) -> Proxy | None:
     """Of HTTPS_PROXY and NO_PROXY in the environment; without a scheme it is an HTTP proxy."""
     from botocore.utils import get_environ_proxies
 
-    proxy = str(get_environ_proxies(url).get("https", ""))
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if proxy and not proxy.startswith("http://"):
+    given = str(get_environ_proxies(url).get("https", ""))
+    if not given:
+        return None
+    host = port = None
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(given if "://" in given else f"http://{given}")
+        host, port = parts.hostname, parts.port or 80
+    if host is None or port is None or parts.scheme != "http":
         raise errors.InvalidArgument(
-            reason="HTTPS_PROXY is not the URL of an HTTP proxy", hint="It is like http://proxy.example:3128."
+            reason="HTTPS_PROXY is not the URL of an HTTP proxy",
+            hint="PostgreSQL's environment has it. It is like http://proxy.example:3128.",
         )
-    return proxy
+    if parts.username is None:
+        return Proxy(host, port)
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy(host, port, f"Basic {b64encode(credentials.encode()).decode()}")
 
 
 def _tried(session: Any) -> str:

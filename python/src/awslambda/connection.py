@@ -14,11 +14,9 @@ import select
 import socket
 import ssl
 import time
-from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
 from awslambda.waits import Wait
 
@@ -38,6 +36,15 @@ class BrokenError(Exception):
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """An HTTP proxy that tunnels TLS."""
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)  # the value of Proxy-Authorization, if it wants one
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """Where to connect; connections are kept by it. The identity is in each request's signature, not here."""
 
@@ -45,7 +52,7 @@ class Endpoint:
     host: str
     port: int
     ca_bundle: str
-    proxy: str = ""  # URL of an HTTP proxy that tunnels TLS
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +156,18 @@ class _WholeLines(io.BufferedReader):
 
 def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     """Name look-up, connection and TLS; each address of the name has its share of the time."""
-    host, port = endpoint.host, endpoint.port
-    if endpoint.proxy:
-        proxy = urlsplit(endpoint.proxy)
-        host, port = proxy.hostname or "", proxy.port or 80
     try:
-        found = wait.in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return _connect(endpoint, wait)
+    except ConnectError as error:
+        if endpoint.proxy is None:
+            raise
+        raise ConnectError(f"through the proxy {endpoint.proxy.host}: {error}") from None
+
+
+def _connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
+    first = endpoint.proxy or endpoint
+    try:
+        found = wait.in_thread(lambda: socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM))
     except TimeoutError:
         raise ConnectError("the name look-up did not end in time") from None
     except (OSError, UnicodeError) as error:
@@ -162,7 +175,7 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     problem = ConnectError("the name has no address")
     for left, (family, _, _, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:
-            return _connect(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
+            return _connect_to(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
         except TimeoutError:
             problem = ConnectError("it did not answer in time")
         except ssl.SSLError as error:
@@ -172,7 +185,7 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     raise problem
 
 
-def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
+def _connect_to(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
     plain = _PlainSocket(family, socket.SOCK_STREAM)
     try:
         plain.setblocking(False)
@@ -187,29 +200,27 @@ def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _Plai
             if problem := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(problem, os.strerror(problem)) from None
         if endpoint.proxy:
-            _open_tunnel(plain, endpoint, wait)
+            _open_tunnel(plain, endpoint, endpoint.proxy, wait)
         return _with_tls(plain, endpoint, wait) if endpoint.tls else plain
     except BaseException:
         plain.close()
         raise
 
 
-def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> None:
-    proxy = urlsplit(endpoint.proxy)
+def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wait) -> None:
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
-    if proxy.username is not None:
-        credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-        lines.append(f"Proxy-Authorization: Basic {b64encode(credentials.encode()).decode()}")
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
     plain.wait = wait
     plain.sendall("\r\n".join([*lines, "", ""]).encode())
     with http.client.HTTPResponse(plain, method="CONNECT") as response:
         try:
             response.begin()
         except http.client.HTTPException:
-            raise ConnectError(f"the proxy {proxy.hostname} does not answer as one") from None
+            raise ConnectError("it does not answer as a proxy does") from None
         if response.status != http.HTTPStatus.OK:
-            raise ConnectError(f"the proxy {proxy.hostname} refused: {response.status} {response.reason}")
+            raise ConnectError(f"it refused: {response.status} {response.reason}")
 
 
 def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:
