@@ -52,7 +52,7 @@ class Buildah:
             self._use("overlay")
             try:
                 self("rm", self.mounted_container()[0])
-            except CommandError:  # no overlay on this file system: vfs is slower, but works on all
+            except CommandError:  # no overlay on this file system: vfs works on all, but copies everything for a layer
                 self._use("vfs")
             self._made = made.pop_all()
 
@@ -76,7 +76,7 @@ class Buildah:
     def build(self, context: Path, *options: str) -> None:
         """Builds a Dockerfile on the stand-in. Its pip trusts whom pip trusts on this machine."""
         # Docker's format, because OCI's knows no healthcheck.
-        how = ["--isolation=chroot", "--network=host", "--layers", "--format=docker", *options]
+        how = ["--isolation=chroot", "--network=host", "--format=docker", f"--layers={self._layers}", *options]
         if trusted := os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE"):
             (self.folder / "pip.conf").write_text("[global]\ncert = /run/trusted.crt\n")
             how += [f"--volume={trusted}:/run/trusted.crt:ro", f"--volume={self.folder}/pip.conf:/etc/pip.conf:ro"]
@@ -109,6 +109,7 @@ class Buildah:
         return ["nsenter", f"--target={keeper.pid}", "--mount", "--root", "--wd"]
 
     def _use(self, driver: str) -> None:
+        self._layers = str(driver == "overlay").lower()
         store = {"driver": driver, "graphroot": f"{self.folder}/{driver}", "runroot": f"{self.folder}/{driver}.run"}
         lines = ["[storage]", *(f'{key} = "{value}"' for key, value in store.items())]
         (self.folder / "storage.conf").write_text("\n".join(lines) + "\n")

@@ -504,7 +504,7 @@ def test_a_refusal_is_its_error_and_throttling_alone_is_tried_again(
     endpoint: Start, connections: Connections, status: int, code: str, kind: type[LambdaError], sqlstate: str
 ) -> None:
     started = endpoint(refusal(status, code, "said by AWS"))
-    with raises(kind, "'f'", "r-1") as caught:
+    with raises(kind, "'f'", "r-1", code if kind is errors.ServiceFailed else "") as caught:
         invoke.invoke(asked(), settings(started), connections, nothing)
     assert caught[0].sqlstate == sqlstate
     assert len(started.requests) == (3 if kind is errors.Throttled else 1)
