@@ -17,10 +17,12 @@ BEGIN
   IF to_regnamespace('aws_commons') IS NOT NULL THEN
     RAISE EXCEPTION 'cannot create the extension aws_commons: there is a schema aws_commons already'
       USING ERRCODE = 'duplicate_schema',
-            DETAIL = coalesce(format('It belongs to the extension %I.', owner), 'It belongs to no extension.'),
-            HINT = coalesce(
-              format('Two extensions cannot have this schema: what needs %I goes into another database, or DROP EXTENSION %I.', owner, owner),
-              'If nothing needs what is left in it: DROP SCHEMA aws_commons CASCADE. Otherwise rename it: ALTER SCHEMA aws_commons RENAME TO ...');
+            DETAIL = CASE
+              WHEN owner IS NULL THEN 'It belongs to no extension.'
+              ELSE format('It belongs to the extension %I.', owner) END,
+            HINT = CASE
+              WHEN owner IS NULL THEN 'If nothing needs what is left in it: DROP SCHEMA aws_commons CASCADE. Otherwise: ALTER SCHEMA aws_commons RENAME TO ...'
+              ELSE format('Two extensions cannot both have it. If nothing needs the other: DROP EXTENSION %I. Otherwise use another database.', owner) END;
   END IF;
 END
 $block$;

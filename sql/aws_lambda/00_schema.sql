@@ -17,10 +17,12 @@ BEGIN
   IF to_regnamespace('aws_lambda') IS NOT NULL THEN
     RAISE EXCEPTION 'cannot create the extension aws_lambda: there is a schema aws_lambda already'
       USING ERRCODE = 'duplicate_schema',
-            DETAIL = coalesce(format('It belongs to the extension %I.', owner), 'It belongs to no extension.'),
-            HINT = coalesce(
-              format('Two extensions cannot have this schema: DROP EXTENSION %I.', owner),
-              'If it holds stand-ins for these functions, as for a test: DROP SCHEMA aws_lambda CASCADE.');
+            DETAIL = CASE
+              WHEN owner IS NULL THEN 'It belongs to no extension.'
+              ELSE format('It belongs to the extension %I.', owner) END,
+            HINT = CASE
+              WHEN owner IS NULL THEN 'If it holds stand-ins for these functions, as for tests: DROP SCHEMA aws_lambda CASCADE.'
+              ELSE format('Two extensions cannot both have it. If nothing needs the other: DROP EXTENSION %I. Otherwise use another database.', owner) END;
   END IF;
 END
 $block$;
