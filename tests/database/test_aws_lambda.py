@@ -17,7 +17,7 @@ from awslambda_local.cluster import Cluster
 from psycopg.types.json import Json, Jsonb
 
 from tests.conftest import Connect, runner
-from tests.endpoints import Behaviour, Endpoint, Received, answer, black_hole, hang_up, refusal, silence
+from tests.endpoints import Behaviour, Endpoint, Received, answer, black_hole, hang_up, in_turn, refusal, silence
 from tests.errors import raises
 from tests.waiting import wait_until
 
@@ -563,6 +563,33 @@ def test_a_call_that_fails_is_rds_error(through: Any, behaviour: Behaviour, sqls
     assert hint
 
 
+def test_only_what_did_not_run_is_sent_again(through: Any) -> None:
+    throttled = refusal(429, "TooManyRequestsException", Reason="ConcurrentInvocationLimitExceeded")
+    sql, endpoint = through(in_turn(throttled, OK))
+    assert sql("SELECT (aws_lambda.invoke('f', '{}'::json)).status_code") == 200
+    assert len(endpoint.requests) == 2
+    endpoint.behaviour = refusal(500, "ServiceException")
+    with raises("LA004"):
+        sql("SELECT aws_lambda.invoke('f', '{}'::json)")
+    assert len(endpoint.requests) == 3
+
+
+def test_no_setting_decides_where_a_call_goes(through: Any) -> None:
+    sql, endpoint = through()
+    sql("SET aws_lambda.endpoint_override = 'http://127.0.0.1:1'")
+    assert sql("SELECT (aws_lambda.invoke('f', '{}'::json)).status_code") == 200
+    sql("RESET aws_lambda.endpoint_override")
+    assert len(endpoint.requests) == 1
+
+
+def test_a_rollback_does_not_undo_a_call(through: Any) -> None:
+    sql, endpoint = through()
+    sql("BEGIN")
+    sql("SELECT aws_lambda.invoke('f', '{}'::json, NULL, 'Event')")
+    sql("ROLLBACK")
+    assert len(endpoint.requests) == 1
+
+
 def test_an_endpoint_that_cannot_be_reached(rds: Sql) -> None:
     options = "region 'us-east-1', endpoint_url 'http://127.0.0.1:1', max_attempts '1'"
     rds(f"CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS ({options})")
@@ -592,6 +619,10 @@ BAD = {
     "('f', NULL::json)": ("22004", "payload must not be NULL"),
     "('f', '{}'::json, NULL, NULL)": ("22004", "invocation_type must not be NULL"),
     "('f', '{}'::json, log_type => NULL)": ("22004", "log_type must not be NULL"),
+    "('f', '')": ("22P02", "is not JSON"),
+    "('f', '{}', context => '')": ("22P02", "is not JSON"),
+    "('f', to_json(repeat('x', 7000000)))": ("54000", "6291456"),
+    "('f', to_json(repeat('x', 1100000)), NULL, 'Event')": ("54000", "1048576"),
     "('f', '{bad')": ("22P02", "is not JSON"),
     "('f', '{}', context => '{bad')": ("22P02", "is not JSON"),
     "('f', '{bad'::text)": ("22P02", "jsonb_build_object"),

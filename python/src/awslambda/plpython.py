@@ -175,8 +175,9 @@ def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function
             qualifier,
         )
         request = rds.request(given)
-        for text in () if is_json else (payload, context):
-            _check_json(request.function, text or "null")
+        for text in () if is_json else (given.payload, given.context):
+            if text is not None:
+                _check_json(request.function, text)
         settings = rds.timed(backend.settings(None), connect_timeout_ms, request_timeout_ms)
         response = lambda_.invoke(request, settings, backend.connections, backend.database.check_interrupts)
         try:
