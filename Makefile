@@ -69,7 +69,9 @@ uninstall:  ## this version; others, and what they share, stay
 	rm -f $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(DATA_built)))
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 	if grep -qsF '$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/awslambda'; then rm '$(DESTDIR)$(PREFIX)/bin/awslambda'; fi
-	cd '$(DESTDIR)$(datadir)/extension' && for name in $(notdir $(EXTENSION)); do ls $$name--*.sql >/dev/null 2>&1 || rm -f $$name.control; done
+	for path in $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(EXTENSION))); do \
+	  ls "$$path"--*.sql >/dev/null 2>&1 || rm -f "$$path.control"; \
+	done
 	rmdir '$(DESTDIR)$(PREFIX)/lib/awslambda' 2>/dev/null || true
 
 setup:  ## everything that demo and tests need (Debian and Ubuntu; root or sudo)

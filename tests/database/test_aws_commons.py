@@ -86,6 +86,21 @@ def test_aws_lambda_without_cascade_says_what_it_requires(empty: Sql) -> None:
         empty("CREATE EXTENSION aws_lambda")
 
 
+@pytest.mark.parametrize("extension", ["aws_commons", "aws_lambda"])
+def test_only_a_superuser_creates_them(empty: Sql, extension: str) -> None:
+    empty("CREATE EXTENSION awslambda CASCADE")
+    empty("CREATE ROLE almost CREATEDB CREATEROLE")
+    empty("GRANT ALL ON DATABASE empty TO almost; GRANT ALL ON SCHEMA public TO almost")
+    empty("SET ROLE almost")
+    try:
+        with raises("42501", "permission denied to create extension", "superuser"):
+            empty(f"CREATE EXTENSION {extension} CASCADE")
+    finally:
+        empty("RESET ROLE")
+        empty("DROP OWNED BY almost")
+        empty("DROP ROLE almost")
+
+
 def test_drop_extension_leaves_nothing(empty: Sql) -> None:
     objects = "SELECT (SELECT array_agg(nspname ORDER BY 1) FROM pg_namespace), (SELECT count(*) FROM pg_proc)"
     empty("CREATE EXTENSION awslambda CASCADE")

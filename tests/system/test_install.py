@@ -50,6 +50,7 @@ def test_destdir_is_honoured_and_uninstall_removes_its_own_version_only(tmp_path
     other.unlink()
     make("uninstall", pg_config, f"DESTDIR={tmp_path}")
     assert files(tmp_path) == set()
+    make("uninstall", pg_config, f"DESTDIR={tmp_path / 'nothing here'}")
 
 
 def test_what_is_installed_is_readable_compiled_and_pruned(tmp_path: Path, pg_config: str) -> None:
