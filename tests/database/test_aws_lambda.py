@@ -664,7 +664,9 @@ def test_an_interrupt_passes_through(through: Any, statement: str) -> None:
 
 
 def test_the_session_s_timeouts_count_for_this_call_instead_of_the_server_s(through: Any) -> None:
-    sql, endpoint = through(silence, request_timeout="50s")
+    sql, endpoint = through(OK, request_timeout="50s")
+    assert sql("SELECT (aws_lambda.invoke('f', '{}'::json)).status_code") == 200  # credentials are known from here on
+    endpoint.behaviour = silence
     sql("SET aws_lambda.request_timeout_ms = 150")
     with raises("LA005", "within 0.15 s", "aws_lambda.request_timeout_ms counts instead"):
         sql("SELECT aws_lambda.invoke('f', '{}'::json)")
