@@ -19,7 +19,8 @@ FUNCTIONS = """
 SELECT p.pronamespace::regnamespace::text AS schema, p.proname AS name, pg_get_function_arguments(p.oid) AS arguments,
        pg_get_function_result(p.oid) AS result, obj_description(p.oid, 'pg_proc') AS comment
   FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid JOIN pg_proc p ON p.oid = d.objid
- WHERE e.extname IN ('awslambda', 'aws_commons', 'aws_lambda') AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass AND p.proname NOT LIKE '\\_%'
+ WHERE e.extname IN ('awslambda', 'aws_commons', 'aws_lambda') AND d.deptype = 'e'
+   AND d.classid = 'pg_proc'::regclass AND p.proname NOT LIKE '\\_%'
  ORDER BY e.extname <> 'awslambda', e.extname = 'aws_commons', p.proname <> 'awslambda_fn', p.proname, p.oid
 """
 TYPES = """
@@ -27,7 +28,8 @@ SELECT t.oid::regtype::text AS name, obj_description(t.oid, 'pg_type') AS commen
        array_agg(ARRAY[a.attname, format_type(a.atttypid, a.atttypmod)] ORDER BY a.attnum) AS columns
   FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid JOIN pg_type t ON t.oid = d.objid
   JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
- WHERE e.extname IN ('awslambda', 'aws_commons', 'aws_lambda') AND d.deptype = 'e' AND d.classid = 'pg_type'::regclass AND t.typtype = 'c'
+ WHERE e.extname IN ('awslambda', 'aws_commons', 'aws_lambda') AND d.deptype = 'e'
+   AND d.classid = 'pg_type'::regclass AND t.typtype = 'c'
  GROUP BY t.oid ORDER BY 1
 """
 OTHERS = """
@@ -56,22 +58,20 @@ def reference(session: psycopg.Connection[Any]) -> Iterator[str]:
     meaning = meanings()
     yield "# Reference"
     yield ""
-    yield "Made from the catalog by `docs/reference.py`; `\\df+ awslambda*` and `\\df+ awslambda.*` show the same in psql. The"
-    yield "errors are in [errors.md](errors.md), the options of servers in [servers.md](servers.md)."
+    yield "Made from the catalog by `docs/reference.py`; psql shows it with `\\df+ awslambda*` and `\\df+ awslambda.*`."
+    yield "The errors are in [errors.md](errors.md), the options of servers in [servers.md](servers.md)."
     last = ""
     for schema, name, arguments, result, comment in session.execute(FUNCTIONS):
         qualified = name if schema == "public" else f"{schema}.{name}"
         every = re.split(r", (?=\w+ )", arguments)
         listed = [split(argument) for argument in every if not argument.startswith("OUT ")]
-        if result == "record":
-            result = (
-                f"({', '.join(argument.removeprefix('OUT ') for argument in every if argument.startswith('OUT '))})"
-            )
+        columns = ", ".join(one.removeprefix("OUT ") for one in every if one.startswith("OUT "))
+        returned = f"({columns})" if columns else result
         if qualified != last:
             yield from ["", f"## {qualified}"]
         yield from [
             "",
-            f"`{qualified}({', '.join(f'{a} {kind}' for a, kind, _ in listed)}) → {result}`",
+            f"`{qualified}({', '.join(f'{a} {kind}' for a, kind, _ in listed)}) → {returned}`",
             "",
             plain(comment),
         ]

@@ -82,6 +82,26 @@ def trickle(connection: socket.socket, _: Received) -> bool:
     return False
 
 
+def tunnel(connection: socket.socket, received: Received) -> bool:
+    """What a proxy does with CONNECT."""
+    host, _, port = received.path.rpartition(":")
+    with socket.create_connection((host, int(port))) as target:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        back = threading.Thread(target=_copy, args=(target, connection), daemon=True)
+        back.start()
+        _copy(connection, target)
+        back.join()
+    return False
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
 class Endpoint:
     """Listens on a free port of 127.0.0.1; `behaviour` may be changed at any time."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from awslambda_local import LocalAWS
+from awslambda_local.cluster import Cluster
 
 from tests.conftest import Connect, runner
 from tests.endpoints import (
@@ -24,6 +25,7 @@ from tests.endpoints import (
     refusal,
     silence,
     trickle,
+    tunnel,
 )
 from tests.errors import raises
 from tests.waiting import wait_until
@@ -380,6 +382,28 @@ def test_a_certificate_that_nobody_signed(sql: Sql, endpoint: Start, certificate
     assert secure.requests == []
     sql(f"ALTER SERVER aws OPTIONS (ADD ca_bundle '{certificate}')")
     assert sql("SELECT awslambda_fn('f', '1')") == '"ok"'
+
+
+def test_a_proxy_of_the_environment_tunnels_tls(aws: LocalAWS, endpoint: Start, certificate: Any) -> None:
+    secure, proxy = endpoint(answer(body="ok"), certificate=certificate), endpoint(tunnel)
+    environment = {**aws.environment, "HTTPS_PROXY": proxy.url.replace("://", "://user:hunter2@"), "NO_PROXY": "other"}
+    with Cluster(environment) as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as session:
+        sql = runner(session)
+        sql("CREATE EXTENSION awslambda CASCADE")
+        make_server(sql, endpoint_url_lambda=secure.url, ca_bundle=str(certificate), max_attempts="1")
+        assert sql("SELECT awslambda_fn('f', '1')") == sql("SELECT awslambda_fn('f', '1')") == '"ok"'
+        assert [request.path for request in proxy.requests] == [f"127.0.0.1:{secure.port}"]
+        assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpodW50ZXIy"
+        proxy.behaviour = answer(407)
+        secure.close_connections()
+        with raises("08001", "the proxy 127.0.0.1: it refused: 407", "Nothing was sent") as caught:
+            sql("SELECT awslambda_fn('f', '1')")
+        assert "hunter2" not in str(caught.value)
+        proxy.behaviour = silence
+        sql("SET statement_timeout = '300ms'")
+        with raises("57014"):
+            sql("SELECT awslambda_fn('f', '1')")
+        assert len(secure.requests) == 2
 
 
 def test_a_response_that_is_not_text(through: Any) -> None:

@@ -10,6 +10,14 @@ ROOT = Path(__file__).parents[2]
 
 _BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_VARYING = {  # what is another each time, and stands for any of its kind
+    "(an id)": re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"),
+    "(a time)": re.compile(r"\b\d\d:\d\d(?::\d\d(?:\.\d+)?)?\b"),
+}
+_SAID = re.compile(  # by psql and Postgres of a statement that returns nothing
+    r"(?:CREATE|ALTER|DROP|GRANT|REVOKE|SET|RESET|DO|BEGIN|COMMIT|ROLLBACK|INSERT|UPDATE|DELETE)(?: [A-Z]+| \d+)*"
+    r"|NOTICE:  installing required extension .*"
+)
 _HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 
 
@@ -20,7 +28,6 @@ class Block:
     language: str
     code: str
     line: int  # of its first ```
-    follows: bool  # nothing but blank lines stands between the block before and this one
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,20 @@ class Document:
 
     @property
     def blocks(self) -> list[Block]:
-        found, end = [], -1
-        for match in _BLOCK.finditer(self.text):
-            follows = end >= 0 and not self.text[end : match.start()].strip()
-            code = re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE)
-            found.append(Block(match[2].strip(), code, self.text.count("\n", 0, match.start()) + 1, follows))
-            end = match.end()
-        return found
+        text = self.text
+        return [
+            Block(
+                language=match[2].strip(),
+                code=re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE),
+                line=text.count("\n", 0, match.start()) + 1,
+            )
+            for match in _BLOCK.finditer(text)
+        ]
+
+    def output_of(self, block: Block) -> str | None:
+        """What the document says a block prints: the block of text after it, if there is one."""
+        after = [other for other in self.blocks if other.line > block.line][:1]
+        return after[0].code if after and after[0].language == "text" else None
 
     @property
     def prose(self) -> str:
@@ -69,7 +83,8 @@ def documents(*patterns: str) -> list[Document]:
 
 def matches(expected: str, actual: str) -> bool:
     """Whether an output is the documented one. `...` stands for anything within a line, or for any lines where it
-    stands alone; how wide psql makes a column does not count."""
+    stands alone. Request ids and times count as equal; how wide psql makes a column does not count, nor do the tags of
+    statements that return nothing."""
     pattern = "".join(_line(line) for line in _lines(expected))
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(actual)), re.DOTALL) is not None
 
@@ -81,5 +96,7 @@ def _line(expected: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    lines = [re.sub(r"-{2,}", "--", re.sub(r" +", " ", line.strip())) for line in text.strip().splitlines()]
-    return [line for line in lines if line]
+    for name, pattern in _VARYING.items():
+        text = pattern.sub(name, text)
+    kept = [line for line in text.splitlines() if line.strip() and not _SAID.fullmatch(line.rstrip())]
+    return [re.sub(r"-{2,}", "--", re.sub(r" +", " ", line.strip())) for line in kept]

@@ -76,7 +76,7 @@ class Buildah:
     def build(self, context: Path, *options: str) -> None:
         """Builds a Dockerfile on the stand-in. Its pip trusts whom pip trusts on this machine."""
         # Docker's format, because OCI's knows no healthcheck.
-        how = ["--isolation=chroot", "--network=host", "--layers", "--jobs=2", "--format=docker", *options]
+        how = ["--isolation=chroot", "--network=host", "--layers", "--format=docker", *options]
         if trusted := os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE"):
             (self.folder / "pip.conf").write_text("[global]\ncert = /run/trusted.crt\n")
             how += [f"--volume={trusted}:/run/trusted.crt:ro", f"--volume={self.folder}/pip.conf:/etc/pip.conf:ro"]

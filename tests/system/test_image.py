@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from awslambda_local import LocalAWS
+from awslambda_local.__main__ import parse
+from awslambda_local.deploy import find_functions
 
+from tests.docs.markdown import Document
 from tests.system.buildah import PACKAGES, Buildah, CommandError, run, sources
 from tests.waiting import wait_until
 
@@ -116,7 +120,7 @@ def test_a_package_that_cannot_be_imported_fails_the_build(buildah: Buildah, con
         shutil.copytree(ROOT / folder, tmp_path / folder)
     with (tmp_path / "python/src/awslambda/plpython.py").open("a") as module:
         module.write("import no_such_module\n")
-    with pytest.raises(CommandError, match=r"the Python package awslambda is not in|no_such_module"):
+    with pytest.raises(CommandError, match="no_such_module"):
         buildah.build(tmp_path)
 
 
@@ -146,6 +150,7 @@ def test_docker_builds_and_runs_the_image(docker_client: Any, aws: LocalAWS) -> 
 
         def is_healthy() -> bool:
             container.reload()
+            assert container.status in ("created", "running"), container.logs().decode()
             return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
         wait_until(is_healthy, "the container's healthcheck to succeed", seconds=120)
@@ -153,3 +158,16 @@ def test_docker_builds_and_runs_the_image(docker_client: Any, aws: LocalAWS) -> 
         code, said = container.exec_run([*psql, "-c", "CREATE EXTENSION awslambda CASCADE", "-c", CALL])
         assert code == 0, said
         assert ANSWER in [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
+
+
+def test_the_compose_file_of_the_documents_fits_the_local_aws() -> None:
+    [compose] = [block.code for block in Document(ROOT / "docs/docker.md").blocks if block.language == "yaml"]
+    db, aws = (yaml.safe_load(compose)["services"][name] for name in ("db", "aws"))
+    install, start = aws["command"][-1].split(" && exec python -m awslambda_local ")
+    assert (ROOT / install.split(" -r ")[1]).exists()
+    options, ready_file, _ = parse(start.split())
+    assert [str(ready_file)] == aws["healthcheck"]["test"][-1:]
+    assert options.host == "0.0.0.0"
+    assert db["environment"]["AWS_ENDPOINT_URL"] == f"http://aws:{options.port}"
+    assert db["environment"]["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == f"http://aws:{options.imds_port}"
+    assert "lambdaTest" in [source.name for folder in options.deploy for source in find_functions(ROOT / folder)]

@@ -88,8 +88,9 @@ def test_versions_agree() -> None:
     assert control[1] == package[1]
     assert all(f"default_version = '{control[1]}'\n" in text for text in controls.values())
     meta = json.loads((ROOT / "extension/META.json").read_text())
-    provided = {name: one["version"] for name, one in meta["provides"].items()}
-    assert provided == dict.fromkeys(controls, control[1]) and meta["version"] == control[1]
+    provided = {name: (one["version"], one["file"]) for name, one in meta["provides"].items()}
+    assert provided == {name: (control[1], f"build/{name}--{control[1]}.sql") for name in controls}
+    assert meta["version"] == control[1]
     assert f"## {control[1]}" in (ROOT / "CHANGELOG.md").read_text()
 
 

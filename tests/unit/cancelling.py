@@ -20,17 +20,21 @@ def nothing() -> None:
 
 
 @contextlib.contextmanager
-def cancelled(after: float = 0.1) -> Iterator[Callable[[], None]]:
-    """Gives a check that raises from `after` seconds on; the block must end by it, then and not much later."""
-    due = time.monotonic() + after
+def cancelled(after: float = 0.1, once: Callable[[], object] = lambda: True) -> Iterator[Callable[[], None]]:
+    """Gives a check that raises `after` seconds after `once` was first seen true. The block must end by it, then and
+    not much later."""
+    due = time.monotonic() + after if once() else None
 
     def check() -> None:
-        if time.monotonic() >= due:
+        nonlocal due
+        if due is None and once():
+            due = time.monotonic() + after
+        if due is not None and time.monotonic() >= due:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         yield check
-    assert time.monotonic() - due < LATE
+    assert due is not None and time.monotonic() - due < LATE
 
 
 @contextlib.contextmanager

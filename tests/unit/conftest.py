@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from awslambda import aws
 from awslambda.connection import Connections
+from botocore.loaders import JSONFileLoader
 
 ACCESS_KEY, SECRET_KEY, TOKEN = "AKIDEXAMPLE", "the-secret-key", "the-session-token"
 
@@ -26,6 +29,14 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(aws, "_identities", {})
 
 
+@pytest.fixture(scope="session", autouse=True)
+def botocore_reads_its_data_once() -> Iterator[None]:
+    """Each test has new sessions; reading the same megabytes of JSON for each would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
+        yield
+
+
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials in the environment."""
@@ -37,7 +48,5 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def connections() -> Iterator[Connections]:
     """As a session has them; closed with the test."""
-    kept = Connections()
-    yield kept
-    for connection in kept._kept.values():
-        connection.close()
+    with contextlib.closing(Connections()) as kept:
+        yield kept

@@ -11,6 +11,7 @@ import botocore
 import botocore.session
 import pytest
 from awslambda import aws, errors
+from awslambda.connection import Proxy
 from awslambda.errors import LambdaError
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -295,7 +296,7 @@ def test_an_sts_that_is_a_black_hole_is_no_lack_of_credentials() -> None:
 @pytest.mark.parametrize("behaviour", [hang_up, break_off], ids=["hang up", "break off"])
 def test_an_sts_that_breaks_off_is_no_lack_of_credentials(reports: Reports, behaviour: Behaviour) -> None:
     who, _ = reports(behaviour)
-    with pytest.raises(errors.ConnectFailed, match="127.0.0.1"):
+    with pytest.raises(errors.ConnectFailed):
         who.frozen_credentials(wait())
 
 
@@ -334,36 +335,35 @@ def ask_caller(who: aws.Identity, until: Wait) -> object:
 def test_an_interrupt_ends_asking_the_instance_metadata_service(
     on_instance: Callable[[Behaviour], Endpoint], ask: Ask
 ) -> None:
-    on_instance(silence)
+    started = on_instance(silence)
     who = identity()
-    with cancelled(after=0.2) as check:
+    with cancelled(once=lambda: started.requests) as check:
         ask(who, Wait(check, 20))
     assert not who.usable
 
 
 @pytest.mark.parametrize("ask", [ask_credentials, ask_caller])
 def test_an_interrupt_ends_asking_sts(reports: Reports, ask: Ask) -> None:
-    who, started = reports(in_turn(silence) if ask is ask_credentials else in_turn(sts(), silence))
-    with cancelled(after=0.5) as check:
+    answered = [] if ask is ask_credentials else [sts()]
+    who, started = reports(in_turn(*answered, silence))
+    with cancelled(once=lambda: len(started.requests) > len(answered)) as check:
         ask(who, Wait(check, 20))
     assert not who.usable
-    assert form(started.requests[-1])["Action"] == ("AssumeRole" if ask is ask_credentials else "GetCallerIdentity")
 
 
 def test_an_interrupt_ends_a_refresh(reports: Reports) -> None:
     who, started = reports(in_turn(sts(minutes=5), silence))
     access_key(who)
-    with cancelled() as check:
+    with cancelled(once=lambda: len(started.requests) == 2) as check:
         who.frozen_credentials(Wait(check, 20))
     assert not who.usable
-    assert len(started.requests) == 2
 
 
 def test_an_interrupt_ends_a_credential_process(tmp_path: Path, config: Path) -> None:
-    script = tmp_path / "slow"
-    script.write_text("exec sleep 3\n")
+    script, started = tmp_path / "slow", tmp_path / "started"
+    script.write_text(f"touch {started}\nexec sleep 3\n")
     config.write_text(f"[default]\ncredential_process = /bin/sh {script}\n")
-    with cancelled(after=0.2) as check:
+    with cancelled(once=started.exists) as check:
         identity().frozen_credentials(Wait(check, 20))
 
 
@@ -379,9 +379,9 @@ def test_a_silent_instance_metadata_service_is_waited_for_until_the_deadline(
 
 
 def test_an_interrupted_identity_is_not_used_again(on_instance: Callable[[Behaviour], Endpoint]) -> None:
-    on_instance(in_turn(silence, metadata(instance(access_key="AKIDROLE"))))
+    started = on_instance(in_turn(silence, metadata(instance(access_key="AKIDROLE"))))
     first = aws.identity(Settings())
-    with cancelled(after=0.2) as check:
+    with cancelled(once=lambda: started.requests) as check:
         first.frozen_credentials(Wait(check, 20))
     second = aws.identity(Settings())
     assert second is not first
@@ -542,7 +542,11 @@ def reference() -> Any:
 
 @pytest.mark.parametrize(
     ("variable", "option"),
-    [("", {}), ("AWS_USE_FIPS_ENDPOINT", {"use_fips_endpoint": True}), ("AWS_USE_DUALSTACK_ENDPOINT", {"use_dualstack_endpoint": True})],
+    [
+        ("", {}),
+        ("AWS_USE_FIPS_ENDPOINT", {"use_fips_endpoint": True}),
+        ("AWS_USE_DUALSTACK_ENDPOINT", {"use_dualstack_endpoint": True}),
+    ],
     ids=["plain", "FIPS", "dual stack"],
 )
 def test_aws_is_where_botocores_client_finds_it(
@@ -599,7 +603,10 @@ def test_the_services_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_servers_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "https://environment.example")
-    assert identity(endpoint_urls={"": "https://option.example"}).url("lambda", "eu-west-1").text == "https://option.example"
+    assert (
+        identity(endpoint_urls={"": "https://option.example"}).url("lambda", "eu-west-1").text
+        == "https://option.example"
+    )
 
 
 def test_the_endpoint_of_a_profile_is_used(config: Path) -> None:
@@ -626,6 +633,14 @@ def test_an_endpoint_of_the_environment_that_is_none_is_named(monkeypatch: pytes
     assert repr(url) in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://user:hunter2@127.0.0.1:port", "http://user:hunter2@[::1", "user:hunter2@host"])
+def test_a_password_in_an_endpoint_of_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(errors.InvalidArgument) as caught:
+        identity().url("lambda", "eu-west-1")
+    assert "hunter2" not in str(caught.value) + caught.value.detail + caught.value.hint
+
+
 def test_each_region_has_its_own_endpoint() -> None:
     who = identity()
     assert who.url("lambda", "eu-west-1") != who.url("lambda", "eu-west-2")
@@ -643,6 +658,49 @@ def test_certificates_are_those_of_the_option_the_environment_the_profile_or_bot
     monkeypatch.setenv("AWS_CA_BUNDLE", "/environment.pem")
     assert bundle() == "/environment.pem"
     assert bundle(ca_bundle="/option.pem") == "/option.pem"
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "https://lambda.example", None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, "https://lambda.example", Proxy("proxy.example", 3128)),
+        (
+            {"HTTPS_PROXY": "http://user:p%40ss@proxy.example"},
+            "https://lambda.example",
+            Proxy("proxy.example", 80, "Basic dXNlcjpwQHNz"),
+        ),
+        ({"https_proxy": "proxy.example:3128"}, "https://lambda.example", Proxy("proxy.example", 3128)),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": ".example"}, "https://lambda.example", None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, "http://127.0.0.1:4566", None),
+        ({"HTTP_PROXY": "http://proxy.example:3128"}, "https://lambda.example", None),
+    ],
+)
+def test_tls_goes_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: Proxy | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert identity(endpoint_urls={"": url}).url("lambda", "eu-west-1").endpoint.proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://user:hunter2@proxy.example",
+        "https://user:hunter2@proxy.example",
+        "http://user:hunter2@proxy.example:port",
+        "http://user:hunter2@[::1",
+        "http://",
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_refused_and_its_password_never_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(errors.InvalidArgument, match="HTTPS_PROXY") as caught:
+        identity().url("lambda", "eu-west-1")
+    assert "hunter2" not in str(caught.value) + caught.value.hint
 
 
 def test_sts_is_reached_with_the_servers_certificates(endpoint: Start, keys: None, certificate: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import botocore
 import pytest
 from awslambda import connection
-from awslambda.connection import Answer, BrokenError, ConnectError, Connections
+from awslambda.connection import Answer, BrokenError, ConnectError, Connections, Proxy
 from awslambda.waits import Wait
 
 from tests.endpoints import (
@@ -27,6 +27,7 @@ from tests.endpoints import (
     in_turn,
     silence,
     trickle,
+    tunnel,
 )
 from tests.unit.cancelling import cancelled, nothing, takes
 from tests.waiting import wait_until
@@ -36,8 +37,10 @@ EVERYBODYS_BUNDLE = Path(botocore.__file__).with_name("cacert.pem")
 EIGHT_MEGABYTES = os.urandom(8 * 1024 * 1024)
 
 
-def place(port: int, tls: bool = False, ca_bundle: Path | None = None, host: str = "127.0.0.1") -> connection.Endpoint:
-    return connection.Endpoint(tls, host, port, str(ca_bundle) if ca_bundle else "")
+def place(
+    port: int, tls: bool = False, ca_bundle: Path | None = None, host: str = "127.0.0.1", proxy: Proxy | None = None
+) -> connection.Endpoint:
+    return connection.Endpoint(tls, host, port, str(ca_bundle) if ca_bundle else "", proxy)
 
 
 def message(body: bytes = b"{}") -> bytes:
@@ -216,6 +219,28 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
     assert started.connections == 2
 
 
+@pytest.mark.parametrize(
+    "option",
+    [(socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)],
+    ids=["nodelay", "keepalive"],
+)
+def test_nothing_waits_for_more_to_send_and_a_peer_that_is_gone_is_noticed(
+    endpoint: Start, option: tuple[int, int]
+) -> None:
+    with contextlib.closing(connection.connect(place(endpoint(echo).port), Wait(nothing, 20))) as sock:
+        assert sock.getsockopt(*option)
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    exchanged(connections, started)
+    monkeypatch.setattr(connection, "LONGEST_IDLE", 0.0)
+    exchanged(connections, started)
+    assert started.connections == len(started.requests) == 2
+
+
 # How an exchange fails. The request has been sent then, and once only.
 
 
@@ -224,8 +249,8 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
     [
         (hang_up, "closed without an answer"),
         (break_off, "ended after 8 bytes"),
-        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", close=True), "ended after"),
-        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", close=True), "ended after"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf", close=True), "ended"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", close=True), "ended"),
         (said(b"220 mail.example ESMTP\r\n"), "not HTTP"),
         (said(b"\x16\x03\x01\x02\x00\x01\n"), "not HTTP"),
         (said(b"HTTP/1.1 abc\r\n\r\n"), "not HTTP"),
@@ -233,6 +258,7 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
         (said(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "not HTTP"),
         (said(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "not HTTP"),
         (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True), ""),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{}" % 10**15, close=True), ""),
     ],
     ids=[
         "hang up",
@@ -246,6 +272,7 @@ def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
         "long line",
         "many headers",
         "bad chunk",
+        "a petabyte",
     ],
 )
 def test_half_an_answer_is_a_broken_connection(
@@ -286,7 +313,7 @@ def test_a_reset_is_a_broken_connection(connections: Connections) -> None:
         client.recv(1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    with listener(reset) as port, pytest.raises(BrokenError, match="(?i)reset|broken pipe"):
+    with listener(reset) as port, pytest.raises(BrokenError, match=r"(?i)reset|broken pipe"):
         exchanged(connections, place(port), EIGHT_MEGABYTES)
 
 
@@ -328,6 +355,22 @@ def test_the_time_to_connect_does_not_limit_the_answer(endpoint: Start, connecti
         return True
 
     assert exchanged(connections, endpoint(late), b"late", connect_timeout=0.2).body == b"late"
+
+
+def flood(sock: socket.socket, _: Received) -> bool:
+    """An answer without an end, as fast as it goes."""
+    with contextlib.suppress(OSError):
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n")
+        while True:
+            sock.sendall(b"x" * 100)
+    return False
+
+
+def test_an_interrupt_is_noticed_while_there_is_always_something_to_read(
+    endpoint: Start, connections: Connections
+) -> None:
+    with cancelled() as check:
+        exchanged(connections, endpoint(flood), check=check)
 
 
 def test_a_server_that_does_not_read_is_waited_for_until_the_deadline(connections: Connections) -> None:
@@ -477,7 +520,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_nothing_sent(
     endpoint: Start, connections: Connections, certificate: Path
 ) -> None:
     started = endpoint(echo, certificate=certificate)
-    with pytest.raises(ConnectError, match="TLS failed: .*self-signed certificate"):
+    with pytest.raises(ConnectError, match=r"TLS failed: .*self-signed certificate"):
         exchanged(connections, place(started.port, True, EVERYBODYS_BUNDLE))
     assert started.requests == []
 
@@ -487,7 +530,7 @@ def test_a_certificate_for_another_name_is_refused_and_nothing_sent(
 ) -> None:
     started = endpoint(echo, certificate=certificate)
     resolving(monkeypatch, ("127.0.0.1", started.port))
-    with pytest.raises(ConnectError, match="TLS failed: .*(?i:hostname mismatch)"):
+    with pytest.raises(ConnectError, match=r"TLS failed: .*(?i:hostname mismatch)"):
         exchanged(connections, place(started.port, True, certificate, host="lambda.eu-west-1.amazonaws.com"))
     assert started.requests == []
 
@@ -557,3 +600,85 @@ def test_a_bundle_that_cannot_be_used_is_named(connections: Connections, tmp_pat
         bundle.write_text(content)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ConnectError, match=str(bundle)):
         exchanged(connections, place(server.getsockname()[1], True, bundle))
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    endpoint: Start, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = endpoint(answer(body="ok"))
+    exchanged(connections, target)
+    exchanged(connections, target)
+    assert target.connections == 1
+    monkeypatch.setattr(connection, "LONGEST_IDLE", -1)
+    exchanged(connections, target)
+    assert target.connections == 2
+
+
+# A proxy.
+
+
+@pytest.mark.parametrize("authorization", ["", "Basic dXNlcjpwQHNz"], ids=["nobody", "user"])
+def test_a_proxy_tunnels_to_the_endpoint_and_sees_neither_request_nor_answer(
+    endpoint: Start, connections: Connections, certificate: Path, authorization: str
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(tunnel)
+    where = place(secure.port, True, certificate, host="localhost", proxy=Proxy("127.0.0.1", proxy.port, authorization))
+    assert [exchanged(connections, where, b"%d" % number).body for number in range(2)] == [b"0", b"1"]
+    assert secure.connections == 1
+    (received,) = proxy.requests
+    assert (received.method, received.path) == ("CONNECT", f"localhost:{secure.port}")
+    assert received.headers.get("proxy-authorization") == (authorization or None)
+
+
+def test_behind_a_proxy_the_certificate_is_still_the_endpoints(
+    endpoint: Start, connections: Connections, certificate: Path
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(tunnel)
+    where = place(secure.port, True, EVERYBODYS_BUNDLE, proxy=Proxy("127.0.0.1", proxy.port))
+    with pytest.raises(ConnectError, match="TLS failed"):
+        exchanged(connections, where)
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (answer(407, {}), "407"),
+        (answer(403, {}), "403"),
+        (hang_up, ""),
+        (said(b"HTTP/1.1 200 Conn", close=True), ""),
+        (said(b"SSH-2.0-OpenSSH_9.2\r\n", close=True), "does not answer as a proxy"),
+    ],
+    ids=["407", "403", "hang up", "break off", "SSH"],
+)
+def test_a_proxy_that_does_not_tunnel_is_no_connection(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour, words: str
+) -> None:
+    secure, proxy = endpoint(echo, certificate=certificate), endpoint(behaviour)
+    where = place(secure.port, True, certificate, proxy=Proxy("127.0.0.1", proxy.port, "Basic hunter2"))
+    with pytest.raises(ConnectError, match=words or None) as caught:
+        exchanged(connections, where)
+    assert "hunter2" not in str(caught.value)
+    assert secure.connections == 0
+
+
+def test_a_proxy_that_cannot_be_reached_is_the_one_that_is_named(connections: Connections, certificate: Path) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", closed_port(), "Basic hunter2"))
+    with pytest.raises(ConnectError, match=r"proxy 127\.0\.0\.1.*refused") as caught:
+        exchanged(connections, where)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("behaviour", [silence, said(b"HTTP/1.1 200 OK\r\nX: ")], ids=["silence", "half a header"])
+def test_a_silent_proxy_takes_as_long_as_is_allowed(
+    endpoint: Start, connections: Connections, certificate: Path, behaviour: Behaviour
+) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", endpoint(behaviour).port))
+    with takes(0.3), pytest.raises(ConnectError, match="in time"):
+        exchanged(connections, where, connect_timeout=0.3)
+
+
+def test_an_interrupt_ends_the_wait_for_a_proxy(endpoint: Start, connections: Connections, certificate: Path) -> None:
+    where = place(1, True, certificate, proxy=Proxy("127.0.0.1", endpoint(silence).port))
+    with cancelled() as check:
+        exchanged(connections, where, check=check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from typing import Any
 
 import pytest
 from awslambda import errors
@@ -50,7 +51,8 @@ def fields(kind: type[LambdaError]) -> dict[str, str]:
 
 
 def made(kind: type[LambdaError], **more: str) -> LambdaError:
-    return kind(**{name: 7.5 if form else f"<{name}>" for name, form in fields(kind).items()}, **more)
+    values: dict[str, Any] = {name: 7.5 if form else f"<{name}>" for name, form in fields(kind).items()}
+    return kind(**values, **more)
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError:
         parser.error("an option is NAME=VALUE")
     except errors.LambdaError as error:
-        parser.error(f"{error}. {error.hint}")
+        parser.error(f"{error}\n{error.hint}".rstrip())
     return _doctor(chosen)
 
 

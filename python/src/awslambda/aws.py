@@ -7,14 +7,16 @@ thread was left behind is not used again.
 
 from __future__ import annotations
 
+import contextlib
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from awslambda import errors
-from awslambda.connection import Endpoint
+from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
 from awslambda.waits import Wait
 
@@ -28,8 +30,8 @@ T = TypeVar("T")
 class Url:
     """A service's base URL and where that is on the network."""
 
-    text: str
     endpoint: Endpoint
+    path: str  # that the base URL itself has; mostly none
 
     @property
     def host(self) -> str:
@@ -38,9 +40,9 @@ class Url:
         return host if self.endpoint.port == (443 if self.endpoint.tls else 80) else f"{host}:{self.endpoint.port}"
 
     @property
-    def path(self) -> str:
-        """The path that the base URL itself has; mostly none."""
-        return urlsplit(self.text).path
+    def text(self) -> str:
+        """The URL, without what may have stood before an @."""
+        return f"{'https' if self.endpoint.tls else 'http'}://{self.host}{self.path}"
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,9 @@ class Identity:
         """The server's endpoint_url, else what environment and profile configure, else AWS's own endpoint."""
         if (service, region) not in self._urls:
             text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
-            parts = urlsplit(text)
-            tls = parts.scheme == "https"
-            where = Endpoint(
-                tls,
-                parts.hostname or "",
-                parts.port or (443 if tls else 80),
-                _translated(self._ca_bundle) if tls else "",
-            )
-            self._urls[service, region] = Url(text.rstrip("/"), where)
+            tls, host, port, path = _parsed(text)
+            ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", None)
+            self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
         return self._urls[service, region]
 
     def sign(self, request: AwsRequest, wait: Wait) -> dict[str, str]:
@@ -174,9 +170,10 @@ class Identity:
             return source
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
-        region = (
-            self._settings.region or self._session.get_config_variable("region") or _region_from_imds(self._session)
-        )
+        configured = self._settings.region or self._session.get_config_variable("region")
+        region = configured or _region_from_imds(self._session)
+        if region is None:
+            raise errors.RegionUnknown
 
         def sts(service: str, **credentials: Any) -> Any:
             return self.client(service, region, **credentials)
@@ -240,15 +237,53 @@ def versions() -> dict[str, str]:
 
 def _region_from_imds(session: Any) -> str | None:
     """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
-    from botocore.utils import IMDSRegionProvider
+    from botocore.utils import BadIMDSRequestError, IMDSRegionProvider
 
     imds = IMDSRegionProvider(session)._create_fetcher()
     try:
         token = imds._fetch_metadata_token()
         path = "latest/meta-data/placement/region"
         return str(imds._get_request(url_path=path, retry_func=imds._default_retry, token=token).text) or None
-    except imds._RETRIES_EXCEEDED_ERROR_CLS:
+    except (imds._RETRIES_EXCEEDED_ERROR_CLS, BadIMDSRequestError):
         return None
+
+
+def _parsed(url: str) -> tuple[bool, str, int, str]:
+    """Of a URL: whether it is TLS, host, port and path."""
+    scheme, host, port, path = "", None, None, ""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        scheme, host, port, path = parts.scheme, parts.hostname, parts.port, parts.path
+    if not host or scheme not in ("http", "https"):
+        shown = "..." if "@" in url else url  # what stands before an @ may be a password
+        raise errors.InvalidArgument(
+            reason=f"not the URL of an endpoint: {shown!r}",
+            hint="It comes from AWS_ENDPOINT_URL, or from the profile, of PostgreSQL's operating-system user.",
+        )
+    tls = scheme == "https"
+    return tls, host, port or (443 if tls else 80), path.rstrip("/")
+
+
+def _proxy(url: str) -> Proxy | None:
+    """Of HTTPS_PROXY and NO_PROXY in the environment; without a scheme it is an HTTP proxy."""
+    from botocore.utils import get_environ_proxies
+
+    given = str(get_environ_proxies(url).get("https", ""))
+    if not given:
+        return None
+    host = port = None
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(given if "://" in given else f"http://{given}")
+        host, port = parts.hostname, parts.port or 80
+    if host is None or port is None or parts.scheme != "http":
+        raise errors.InvalidArgument(
+            reason="HTTPS_PROXY is not the URL of an HTTP proxy",
+            hint="PostgreSQL's environment has it. It is like http://proxy.example:3128.",
+        )
+    if parts.username is None:
+        return Proxy(host, port)
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return Proxy(host, port, f"Basic {b64encode(credentials.encode()).decode()}")
 
 
 def _tried(session: Any) -> str:
@@ -259,13 +294,15 @@ def _tried(session: Any) -> str:
 def _translated(work: Callable[[], T]) -> T:
     """botocore's errors as ours."""
     from botocore import exceptions
-    from botocore.utils import BadIMDSRequestError
+    from botocore.parsers import ResponseParserError
 
     try:
         return work()
+    except errors.LambdaError:
+        raise
     except exceptions.ClientError as error:
         raise _refused(error) from None
-    except (exceptions.HTTPClientError, exceptions.EndpointConnectionError) as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError, ResponseParserError) as error:
         fields = getattr(error, "kwargs", {})
         raise errors.ConnectFailed(
             endpoint=fields.get("endpoint_url", "AWS"), reason=str(fields.get("error") or type(error).__name__)
@@ -274,13 +311,14 @@ def _translated(work: Callable[[], T]) -> T:
         raise errors.InvalidArgument(reason=str(error)) from None
     except exceptions.BotoCoreError as error:
         raise errors.NoCredentials(reason=str(error).rstrip(".")) from None
-    except (OSError, BadIMDSRequestError) as error:  # a credential_process that is not there; an IMDS that says 400
+    except Exception as error:  # a credential_process that is not there; an IMDS that says 400
         raise errors.NoCredentials(reason=f"{type(error).__name__} {getattr(error, 'filename', '')}".rstrip()) from None
 
 
 def _refused(error: Any) -> errors.LambdaError:
     """STS or SSO said no."""
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    message = message.split("\n", maxsplit=1)[0]  # then AWS shows the signed headers, with the token
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in ("AccessDenied", "AccessDeniedException"):
         return errors.AccessDenied(reason=message)

@@ -6,6 +6,7 @@ that nothing was sent; BrokenError, and TimeoutError out of `Connection.exchange
 
 from __future__ import annotations
 
+import http
 import http.client
 import io
 import os
@@ -14,10 +15,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from awslambda.waits import Wait
+
+# Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow
+# after 350 s, let a long call's answer through. One that was idle for longer is not used for another call.
+KEEPALIVE = LONGEST_IDLE = 60
+LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
+TOO_LARGE = f"the answer has more than {LARGEST} bytes"
 
 
 class ConnectError(Exception):
@@ -29,6 +36,15 @@ class BrokenError(Exception):
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """An HTTP proxy that tunnels TLS."""
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)  # the value of Proxy-Authorization, if it wants one
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """Where to connect; connections are kept by it. The identity is in each request's signature, not here."""
 
@@ -36,6 +52,7 @@ class Endpoint:
     host: str
     port: int
     ca_bundle: str
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +88,23 @@ class Connections:
                 connection.close()
         return answer
 
+    def close(self) -> None:
+        """Closes what is kept; whoever holds this for the life of the process need not."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
 
 class Connection:
+    """One connection, open."""
+
     def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
         self._sock = sock
+        self._used = 0.0
 
     def is_stale(self) -> bool:
-        """Whether the other side has closed it, or sent what nobody asked for, while it was idle."""
+        """Whether it was idle for too long, or the other side has closed it, or sent what nobody asked for."""
+        if time.monotonic() - self._used > LONGEST_IDLE:
+            return True
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         return bool(poller.poll(0))
@@ -93,7 +120,12 @@ class Connection:
                 response.begin()
                 if response.length is None and not response.chunked:
                     raise BrokenError("the answer does not say how long it is, so it may be cut off")
-                body = response.read()
+                if (response.length or 0) > LARGEST:
+                    raise BrokenError(TOO_LARGE)
+                body = response.read(LARGEST + 1) if response.chunked else response.read()
+                if len(body) > LARGEST:
+                    raise BrokenError(TOO_LARGE)
+                self._used = time.monotonic()
                 return Answer(response.status, response.msg, body), not response.will_close
         except TimeoutError:
             raise
@@ -125,7 +157,17 @@ class _WholeLines(io.BufferedReader):
 def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     """Name look-up, connection and TLS; each address of the name has its share of the time."""
     try:
-        found = wait.in_thread(lambda: socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
+        return _connect(endpoint, wait)
+    except ConnectError as error:
+        if endpoint.proxy is None:
+            raise
+        raise ConnectError(f"through the proxy {endpoint.proxy.host}: {error}") from None
+
+
+def _connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
+    first = endpoint.proxy or endpoint
+    try:
+        found = wait.in_thread(lambda: socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM))
     except TimeoutError:
         raise ConnectError("the name look-up did not end in time") from None
     except (OSError, UnicodeError) as error:
@@ -133,7 +175,7 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     problem = ConnectError("the name has no address")
     for left, (family, _, _, _, address) in zip(range(len(found), 0, -1), found, strict=True):
         try:
-            return _connect(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
+            return _connect_to(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
         except TimeoutError:
             problem = ConnectError("it did not answer in time")
         except ssl.SSLError as error:
@@ -143,22 +185,42 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
     raise problem
 
 
-def _connect(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
+def _connect_to(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
     plain = _PlainSocket(family, socket.SOCK_STREAM)
     try:
         plain.setblocking(False)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE // 4)
         try:
             plain.connect(address)
         except BlockingIOError:
             wait.for_socket(plain.fileno(), select.POLLOUT)
             if problem := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(problem, os.strerror(problem)) from None
+        if endpoint.proxy:
+            _open_tunnel(plain, endpoint, endpoint.proxy, wait)
         return _with_tls(plain, endpoint, wait) if endpoint.tls else plain
     except BaseException:
         plain.close()
         raise
+
+
+def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wait) -> None:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    plain.wait = wait
+    plain.sendall("\r\n".join([*lines, "", ""]).encode())
+    with http.client.HTTPResponse(plain, method="CONNECT") as response:
+        try:
+            response.begin()
+        except http.client.HTTPException:
+            raise ConnectError("it does not answer as a proxy does") from None
+        if response.status != http.HTTPStatus.OK:
+            raise ConnectError(f"it refused: {response.status} {response.reason}")
 
 
 def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 import sys
@@ -92,7 +93,8 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
     request = f"GET / HTTP/1.1\r\nHost: {urlsplit(url.text).netloc}\r\nConnection: close\r\n\r\n".encode("ascii")
     started = time.monotonic()
     try:
-        answer = Connections().exchange(url.endpoint, request, settings.connect_timeout, wait)
+        with contextlib.closing(Connections()) as connections:
+            answer = connections.exchange(url.endpoint, request, settings.connect_timeout, wait)
     except ConnectError as error:
         yield failed("endpoint", errors.ConnectFailed(endpoint=url.text, reason=error))
         return
@@ -107,10 +109,12 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
 
 def _clock(date: str | None) -> Check:
     try:
-        now = parsedate_to_datetime(date or "").astimezone(datetime.timezone.utc)
+        now = parsedate_to_datetime(date or "")
     except ValueError:
         hint = "Compare the clock of this host with another: AWS refuses signatures that are 5 minutes off."
         return Check("clock", "warning", "the endpoint does not say what time it is", hint)
+    if now.tzinfo is None:  # what -0000 becomes
+        now = now.replace(tzinfo=datetime.timezone.utc)
     skew = (datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()
     if abs(skew) > TOLERATED_SKEW:
         hint = "AWS refuses signatures of a clock that is 5 minutes off: start chrony or another NTP client."
