@@ -5,8 +5,8 @@ PREFIX     ?= /usr/local
 PYTHON     ?= /usr/bin/python3
 PG_CONFIG  ?= $(or $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config))),pg_config)
 
-EXTENSION  = extension/awslambda
-DATA_built = build/awslambda--$(EXTVERSION).sql
+EXTENSION  = extension/awslambda extension/aws_commons extension/aws_lambda
+DATA_built = $(EXTENSION:extension/%=build/%--$(EXTVERSION).sql)
 LIBDIR     = $(PREFIX)/lib/awslambda/$(EXTVERSION)
 SERVICES   = lambda sts sso sso-oidc
 EXTRA_CLEAN = build
@@ -69,7 +69,9 @@ uninstall:  ## this version; others, and what they share, stay
 	rm -f $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(DATA_built)))
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 	if grep -qsF '$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/awslambda'; then rm '$(DESTDIR)$(PREFIX)/bin/awslambda'; fi
-	ls '$(DESTDIR)$(datadir)'/extension/awslambda--*.sql >/dev/null 2>&1 || rm -f '$(DESTDIR)$(datadir)/extension/awslambda.control'
+	for path in $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(EXTENSION))); do \
+	  ls "$$path"--*.sql >/dev/null 2>&1 || rm -f "$$path.control"; \
+	done
 	rmdir '$(DESTDIR)$(PREFIX)/lib/awslambda' 2>/dev/null || true
 
 setup:  ## everything that demo and tests need (Debian and Ubuntu; root or sudo)

@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--playground", action="store_true", help="open psql instead of running the examples")
     playground = parser.parse_args().playground
-    folders = sorted(path.parent for path in EXAMPLES.glob("*/*.sql"))
+    folders = sorted({path.parent for path in EXAMPLES.glob("*/*.sql")})
     with LocalAWS(deploy=folders) as aws, Cluster(aws.environment) as cluster:
         if playground:
             return play(aws, cluster)

@@ -25,9 +25,22 @@ FUNCTIONS = {
     "awslambda_fn_async(text,jsonb)": CALLER,
     "awslambda_fn_async(text,text)": CALLER,
 }
+OF_RDS = [  # callable after GRANT USAGE ON SCHEMA and GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA, as on RDS
+    "aws_commons.create_aws_credentials(text,text,text)",
+    "aws_commons.create_lambda_function_arn(text,text)",
+    "aws_commons.create_s3_uri(text,text,text)",
+    "aws_lambda._call(text,text,boolean,text,text,text,text,text)",
+    "aws_lambda._invoke(text,text,boolean,text,text,text,text,text,text,text)",
+    "aws_lambda.invoke(aws_commons._lambda_function_arn_1,json,text,text,json,character varying)",
+    "aws_lambda.invoke(aws_commons._lambda_function_arn_1,jsonb,text,text,jsonb,character varying)",
+    "aws_lambda.invoke(aws_commons._lambda_function_arn_1,text,text,text,text,character varying)",
+    "aws_lambda.invoke(text,json,text,text,text,json,character varying)",
+    "aws_lambda.invoke(text,jsonb,text,text,text,jsonb,character varying)",
+    "aws_lambda.invoke(text,text,text,text,text,text,character varying)",
+]
 MEMBERS = """
 SELECT array_agg(d.objid::regprocedure::text) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
- WHERE e.extname = 'awslambda' AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+ WHERE e.extname = ANY (%s) AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
 """
 
 
@@ -39,7 +52,26 @@ def roles(sql: Sql) -> None:
 
 
 def test_every_function_is_in_the_matrix(own: Sql) -> None:
-    assert sorted(own(MEMBERS)) == sorted(FUNCTIONS)
+    assert sorted(own(MEMBERS, ["awslambda"])) == sorted(FUNCTIONS)
+
+
+def test_every_function_of_the_extensions_of_rds_is_in_its_list(sql: Sql) -> None:
+    sql("CREATE EXTENSION aws_lambda CASCADE")
+    assert sorted(sql(MEMBERS, ["aws_commons", "aws_lambda"])) == OF_RDS
+    assert sql("SELECT count(*) FROM pg_proc WHERE oid = ANY (%s::regprocedure[]) AND prosecdef", OF_RDS) == 0
+
+
+def test_the_extensions_of_rds_grant_nothing_to_public_and_need_what_rds_guide_grants(sql: Sql) -> None:
+    sql("CREATE EXTENSION aws_lambda CASCADE")
+    sql("CREATE ROLE caller LOGIN")
+    may = "SELECT has_function_privilege('caller', %s, 'EXECUTE')"
+    assert not any(sql(may, function) for function in OF_RDS)
+    for schema in ("aws_commons", "aws_lambda"):
+        assert sql("SELECT has_schema_privilege('caller', %s, 'USAGE')", schema) is False
+        sql(f"GRANT USAGE ON SCHEMA {schema} TO caller")
+        sql(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO caller")
+    assert all(sql(may, function) for function in OF_RDS)
+    assert not any(sql(may, function) for function in FUNCTIONS)
 
 
 @pytest.mark.usefixtures("roles")

@@ -37,7 +37,9 @@ def test_destdir_is_honoured_and_uninstall_removes_its_own_version_only(tmp_path
     version = (ROOT / "build" / "libdir").read_text().strip().rsplit("/", 1)[-1]
     assert f"usr/local/lib/awslambda/{version}/awslambda/plpython.py" in installed
     assert "usr/local/bin/awslambda" in installed
-    assert any(name.endswith(f"extension/awslambda--{version}.sql") for name in installed)
+    for extension in ("awslambda", "aws_commons", "aws_lambda"):
+        assert any(name.endswith(f"extension/{extension}--{version}.sql") for name in installed)
+        assert any(name.endswith(f"extension/{extension}.control") for name in installed)
     control = next(name for name in installed if name.endswith("awslambda.control"))
     other = tmp_path / Path(control).parent / "awslambda--99.0.sql"
     other.write_text("")
@@ -48,6 +50,7 @@ def test_destdir_is_honoured_and_uninstall_removes_its_own_version_only(tmp_path
     other.unlink()
     make("uninstall", pg_config, f"DESTDIR={tmp_path}")
     assert files(tmp_path) == set()
+    make("uninstall", pg_config, f"DESTDIR={tmp_path / 'nothing here'}")
 
 
 def test_what_is_installed_is_readable_compiled_and_pruned(tmp_path: Path, pg_config: str) -> None:
@@ -78,13 +81,16 @@ def test_the_path_of_another_prefix_is_baked_into_the_sql(tmp_path: Path, pg_con
 
 
 def test_versions_agree() -> None:
-    control = re.search(r"default_version = '(.*)'", (ROOT / "extension/awslambda.control").read_text())
+    controls = {path.stem: path.read_text() for path in (ROOT / "extension").glob("*.control")}
+    control = re.search(r"default_version = '(.*)'", controls["awslambda"])
     package = re.search(r'__version__ = "(.*)"', (ROOT / "python/src/awslambda/__init__.py").read_text())
     assert control and package
     assert control[1] == package[1]
+    assert all(f"default_version = '{control[1]}'\n" in text for text in controls.values())
     meta = json.loads((ROOT / "extension/META.json").read_text())
-    assert meta["version"] == meta["provides"]["awslambda"]["version"] == control[1]
-    assert meta["provides"]["awslambda"]["file"] == f"build/awslambda--{control[1]}.sql"
+    provided = {name: (one["version"], one["file"]) for name, one in meta["provides"].items()}
+    assert provided == {name: (control[1], f"build/{name}--{control[1]}.sql") for name in controls}
+    assert meta["version"] == control[1]
     assert f"## {control[1]}" in (ROOT / "CHANGELOG.md").read_text()
 
 

@@ -25,9 +25,7 @@ class FunctionError(LambdaError):
     """The Lambda function {function!r} raised {error}"""
 
     sqlstate = "LA001"
-    hint = (
-        "The function ran and failed: its log in CloudWatch Logs has the whole story, under the request id in DETAIL."
-    )
+    hint = "The function ran and failed: its log in CloudWatch Logs has the whole story, under the request id."
 
 
 class FunctionTimedOut(LambdaError):

@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from awslambda import errors, resources, servers
 from awslambda import invoke as lambda_
@@ -19,6 +19,9 @@ from awslambda import settings as settings_
 from awslambda.connection import Connections
 from awslambda.database import PlpyDatabase
 from awslambda.settings import Settings
+
+if TYPE_CHECKING:
+    from awslambda import rds
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -141,6 +144,57 @@ def invoke(  # noqa: PLR0917 - the arguments of the SQL function
         response.request_id,
         f"{response.duration:.6f} seconds",
     )
+
+
+def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function
+    plpy: Any,
+    function_name: str | None,
+    payload: str | None,
+    is_json: bool,
+    region: str | None,
+    invocation_type: str | None,
+    log_type: str | None,
+    context: str | None,
+    qualifier: str | None,
+    connect_timeout_ms: str | None,
+    request_timeout_ms: str | None,
+) -> tuple[object, ...]:
+    """A row of aws_lambda._invoke: status_code, result, executed_version, log_result; or SQLSTATE, message, detail,
+    hint of what PL/pgSQL is to raise. Errors of Postgres itself, interrupts above all, are raised."""
+    from awslambda import rds
+
+    backend = _backend(plpy)
+    try:
+        given = rds.Arguments(
+            _not_null("function_name", function_name),
+            _not_null("payload", payload),
+            region,
+            _not_null("invocation_type", invocation_type),
+            _not_null("log_type", log_type),
+            context,
+            qualifier,
+        )
+        request = rds.request(given)
+        for text in () if is_json else (given.payload, given.context):
+            if text is not None:
+                _check_json(request.function, text)
+        settings = rds.timed(backend.settings(None), connect_timeout_ms, request_timeout_ms)
+        response = lambda_.invoke(request, settings, backend.connections, backend.database.check_interrupts)
+        try:
+            lambda_.raise_function_error(request, response)
+        except errors.LambdaError as error:
+            return _rds_problem(backend, rds.function_problem(error, request, response))
+        result = _payload(backend, request, response)
+    except errors.LambdaError as error:
+        return _rds_problem(backend, rds.problem(error))
+    if result is None and request.invocation_type == "RequestResponse":
+        result = "null"
+    return response.status_code, result, response.executed_version, response.log_result, None, None, None, None
+
+
+def _rds_problem(backend: Backend, problem: rds.Problem) -> tuple[object, ...]:
+    said = (problem.message, problem.detail, problem.hint)
+    return None, None, None, None, problem.sqlstate, *(backend.text(part) for part in said)
 
 
 @_seam
