@@ -28,7 +28,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends "postgresql-plpython3-${PG_MAJOR}" python3 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /staging/ /
-# The build fails here if PostgreSQL cannot load the extension: the validator of CREATE SERVER is its first Python to run.
+# The build fails here if PostgreSQL cannot load the extension or its Python, which validates the options of the server.
 RUN check="$(mktemp -d)" \
  && chown postgres "$check" \
  && printf '%s\n' >"$check/check.sql" \

@@ -61,7 +61,7 @@ install: all build/awslambda  ## into the PostgreSQL of PG_CONFIG; Python below 
 	$(INSTALL_DATA) $(EXTENSION:=.control) $(DATA_built) '$(DESTDIR)$(datadir)/extension/'
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 	cp -R build/lib '$(DESTDIR)$(LIBDIR)'
-	$(PYTHON) -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)'
+	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)'
 	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBDIR)'
 	$(INSTALL_SCRIPT) build/awslambda '$(DESTDIR)$(PREFIX)/bin/awslambda'
 

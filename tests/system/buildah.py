@@ -18,7 +18,7 @@ from pathlib import Path
 PACKAGES = ("buildah", "mmdebstrap", "arch-test")  # Debian's names, and the programs'
 STAND_IN = "localhost/stand-in"
 
-# The tmpfs is there to be private, even if what it is mounted on is not: no other mount is seen by anybody else.
+# The tmpfs is there to be private even where / is shared: what is mounted below it is seen by nobody else.
 _NAMESPACE = """
 mount -t tmpfs -o mode=700 none "$1" && mount --make-private "$1" && mkdir "$1/root" &&
 mount --rbind / "$1/root" && mount --make-rprivate "$1/root" && echo ready && exec chroot "$1/root" cat
@@ -99,6 +99,7 @@ class Buildah:
     def _namespace(self, made: contextlib.ExitStack) -> list[str]:
         """How to run a command in the new namespace, which lives as long as a process that waits for our end."""
         folder = made.enter_context(tempfile.TemporaryDirectory(prefix="awslambda-root-", dir="/tmp"))
+        made.callback(subprocess.run, ["umount", folder], capture_output=True, check=False)  # seen here if / is shared
         command = ["unshare", "--mount", "--propagation=unchanged", "sh", "-c", _NAMESPACE, "sh", folder]
         keeper = made.enter_context(
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

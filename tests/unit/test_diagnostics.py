@@ -92,8 +92,9 @@ def test_where_all_is_well_every_check_says_what_it_found(endpoint: Start) -> No
 def test_no_function_is_called(endpoint: Start) -> None:
     started = endpoint(services())
     rows(settings(started.url))
-    asked = [form(received)["Action"] if received.method == "POST" else received.path for received in started.requests]
-    assert asked == ["GetCallerIdentity", "/"]
+    caller, look = started.requests
+    assert form(caller)["Action"] == "GetCallerIdentity"
+    assert (look.method, look.path, look.headers["connection"], look.body) == ("GET", "/", "close", b"")
 
 
 @pytest.mark.usefixtures("keys")
