@@ -57,7 +57,7 @@ def other(request: pytest.FixtureRequest, versions: list[str], aws: LocalAWS) ->
             if not os.path.lexists(target):
                 target.symlink_to(os.path.relpath(folder / "package" / link["source"], target.parent))
         (folder / LINKED_TO).symlink_to(PYTHON)
-        for file in [*(ROOT / "build").glob("awslambda--*.sql"), ROOT / "extension" / "awslambda.control"]:
+        for file in [*(ROOT / "build").glob("*--*.sql"), *(ROOT / "extension").glob("*.control")]:
             shutil.copy(file, native / "share" / "postgresql" / "extension")
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
         environment = {**aws.environment, "PYTHONHOME": "/usr", "LD_LIBRARY_PATH": f"{folder}:{native / 'lib'}"}
@@ -87,4 +87,10 @@ def test_another_major_does_what_the_one_at_hand_does(other: Cluster) -> None:
         assert sql("SELECT awslambda_fn('echo', '1')") == "1"
         sql("RESET ROLE")
         sql("DROP OWNED BY caller")
-        sql("DROP EXTENSION awslambda")
+        sql("CREATE EXTENSION aws_lambda CASCADE")
+        sql("SET search_path = aws_lambda, aws_commons, pg_catalog")
+        assert sql("SELECT payload->>'a' FROM invoke(create_lambda_function_arn('echo'), '{\"a\": 1}'::json)") == "1"
+        assert sql("SELECT status_code FROM invoke('echo', '{}'::jsonb, invocation_type => 'Event')") == 202
+        with raises("LA001", "lambda invocation failed"):
+            sql("SELECT invoke('behave', '{\"do\": \"fail\"}'::json)")
+        sql("DROP EXTENSION awslambda, aws_commons CASCADE")
