@@ -27,9 +27,9 @@ help:
 all: build/lib/awslambda/__init__.py
 
 # The SQL is `cat` of its parts in order, with the way to load Python in every body, and neither a token left over nor a byte that is not ASCII.
-build/%--$(EXTVERSION).sql: sql/load.py build/libdir $(wildcard sql/*/*.sql)
-	cat $(sort $(wildcard sql/$*/[0-9]*.sql)) | sed -e '/^@LOAD@$$/{r sql/load.py' -e 'd}' \
-	  | sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(EXTVERSION)|g' > $@.part
+build/%--$(EXTVERSION).sql: sql/load.py sql/revoke.sql build/libdir $(wildcard sql/*/*.sql)
+	cat $(sort $(wildcard sql/$*/[0-9]*.sql)) sql/revoke.sql | sed -e '/^@LOAD@$$/{r sql/load.py' -e 'd}' \
+	  | sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(EXTVERSION)|g' -e 's|@EXTENSION@|$*|g' > $@.part
 	! grep -n '@[A-Z]\+@' $@.part
 	! LC_ALL=C grep -n '[^ -~	]' $@.part
 	mv $@.part $@
@@ -65,13 +65,17 @@ install: all build/awslambda  ## into the PostgreSQL of PG_CONFIG; Python below 
 	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBDIR)'
 	$(INSTALL_SCRIPT) build/awslambda '$(DESTDIR)$(PREFIX)/bin/awslambda'
 
+# The Python and the program serve all majors of PostgreSQL on the host: they go with the last one that has this version.
+ANY_MAJOR = $(shell echo '$(datadir)' | sed 's,\([/-]\)[0-9][0-9]*\(/\|$$\),\1*\2,')
 uninstall:  ## this version; others, and what they share, stay
 	rm -f $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(DATA_built)))
-	rm -rf '$(DESTDIR)$(LIBDIR)'
-	if grep -qsF '$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/awslambda'; then rm '$(DESTDIR)$(PREFIX)/bin/awslambda'; fi
 	for path in $(addprefix '$(DESTDIR)$(datadir)/extension'/,$(notdir $(EXTENSION))); do \
 	  ls "$$path"--*.sql >/dev/null 2>&1 || rm -f "$$path.control"; \
 	done
+	if ! ls $(DESTDIR)$(ANY_MAJOR)/extension/awslambda--$(EXTVERSION).sql >/dev/null 2>&1; then \
+	  rm -rf '$(DESTDIR)$(LIBDIR)'; \
+	  ! grep -qsF '$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin/awslambda' || rm '$(DESTDIR)$(PREFIX)/bin/awslambda'; \
+	fi
 	rmdir '$(DESTDIR)$(PREFIX)/lib/awslambda' 2>/dev/null || true
 
 setup:  ## everything that demo and tests need (Debian and Ubuntu; root or sudo)

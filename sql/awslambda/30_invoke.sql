@@ -23,7 +23,7 @@ CREATE OR REPLACE FUNCTION awslambda.invoke(
   region text DEFAULT NULL                           -- NULL: the ARN's, the server's, the instance's
 )
 RETURNS awslambda.invocation
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
@@ -31,7 +31,7 @@ return plpython.invoke(plpy, function_name, payload, invocation_type, log_type, 
 $python$;
 
 COMMENT ON FUNCTION awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text) IS
-  'Lambda''s Invoke with all its arguments. A function that fails is a row with function_error, not an error; whatever else fails is an error: LA003 throttled, LA004 AWS failed, LA005 no answer within request_timeout, 08001, 08006, 42704, 42501, 28000, 22P02, 54000, 22004, 22023. https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html';
+  'Lambda''s Invoke with all its arguments. Call it in FROM: (awslambda.invoke(...)).* calls once for each column. A function that fails is a row with function_error, not an error; whatever else fails is an error: LA003 throttled, LA004 AWS failed, LA005 no answer within request_timeout, 08001, 08006, 42704, 42501, 28000, 22P02, 54000, 22004, 22023. https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html';
 
 -- The short forms are in a schema that may not be ours alone: CREATE without OR REPLACE takes over nobody's function.
 CREATE FUNCTION @extschema@.awslambda_fn(
@@ -39,29 +39,29 @@ CREATE FUNCTION @extschema@.awslambda_fn(
   fn_args text   -- JSON, at most 6 MB
 )
 RETURNS text
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn(plpy, fn_name, fn_args, is_json=False)
+return plpython.awslambda_fn(plpy, fn_name, fn_args, "text")
 $python$;
 
 CREATE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args json)
 RETURNS json
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn(plpy, fn_name, fn_args, is_json=True)
+return plpython.awslambda_fn(plpy, fn_name, fn_args, "json")
 $python$;
 
 CREATE FUNCTION @extschema@.awslambda_fn(fn_name text, fn_args jsonb)
 RETURNS jsonb
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn(plpy, fn_name, fn_args, is_json=True)
+return plpython.awslambda_fn(plpy, fn_name, fn_args, "jsonb")
 $python$;
 
 COMMENT ON FUNCTION @extschema@.awslambda_fn(text, text) IS
@@ -76,29 +76,29 @@ CREATE FUNCTION @extschema@.awslambda_fn_async(
   fn_args text   -- JSON, at most 1 MB
 )
 RETURNS text
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn_async(plpy, fn_name, fn_args, is_json=False)
+return plpython.awslambda_fn_async(plpy, fn_name, fn_args, "text")
 $python$;
 
 CREATE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args json)
 RETURNS text
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn_async(plpy, fn_name, fn_args, is_json=True)
+return plpython.awslambda_fn_async(plpy, fn_name, fn_args, "json")
 $python$;
 
 CREATE FUNCTION @extschema@.awslambda_fn_async(fn_name text, fn_args jsonb)
 RETURNS text
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE COST 100000
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.awslambda_fn_async(plpy, fn_name, fn_args, is_json=True)
+return plpython.awslambda_fn_async(plpy, fn_name, fn_args, "jsonb")
 $python$;
 
 COMMENT ON FUNCTION @extschema@.awslambda_fn_async(text, text) IS

@@ -1,4 +1,4 @@
--- Nothing is granted to PUBLIC; grant_usage is the one place that knows what a caller needs.
+-- grant_usage is the one place that knows what a caller needs. (sql/revoke.sql takes everything from everybody else.)
 
 CREATE OR REPLACE FUNCTION awslambda.grant_usage(
   role regrole  -- who is to call functions
@@ -16,6 +16,9 @@ DECLARE
     'awslambda.diagnostics(text)'];
   one regprocedure;
 BEGIN
+  IF role IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'role must not be NULL.';
+  END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA awslambda, %s TO %s', '@extschema@'::regnamespace, role);
   EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation TO %s', role);
   FOREACH one IN ARRAY callable LOOP
@@ -26,11 +29,3 @@ $function$;
 
 COMMENT ON FUNCTION awslambda.grant_usage(regrole) IS
   'Grants a role what it needs to call Lambda functions: USAGE on the schemas, EXECUTE on the functions. Where servers exist it needs USAGE on one of them too: GRANT USAGE ON FOREIGN SERVER ... TO ...';
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA awslambda FROM PUBLIC;
-REVOKE ALL ON TYPE awslambda.invocation FROM PUBLIC;
-REVOKE ALL ON FUNCTION
-  @extschema@.awslambda_fn(text, text), @extschema@.awslambda_fn(text, json), @extschema@.awslambda_fn(text, jsonb),
-  @extschema@.awslambda_fn_async(text, text), @extschema@.awslambda_fn_async(text, json),
-  @extschema@.awslambda_fn_async(text, jsonb)
-FROM PUBLIC;

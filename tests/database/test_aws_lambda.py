@@ -620,7 +620,7 @@ BAD = {
     "('f', '{}'::json, NULL, NULL)": ("22004", "invocation_type must not be NULL"),
     "('f', '{}'::json, log_type => NULL)": ("22004", "log_type must not be NULL"),
     "('f', '')": ("22P02", "is not JSON"),
-    "('f', '{}', context => '')": ("22P02", "is not JSON"),
+    "('f', '{}', context => '')": ("22023", "client context is not a JSON object"),
     "('f', to_json(repeat('x', 7000000)))": ("54000", "6291456"),
     "('f', to_json(repeat('x', 1100000)), NULL, 'Event')": ("54000", "1048576"),
     "('f', '{bad')": ("22P02", "is not JSON"),

@@ -119,6 +119,27 @@ def test_grant_usage_of_a_role_that_does_not_exist_or_has_a_strange_name(sql: Sq
     assert runner(connect(user="'x; DROP SCHEMA public'"))("SELECT awslambda_fn('lambdaTest', '{}')")
 
 
+def test_default_privileges_of_the_installer_open_nothing(sql: Sql, connect: Connect) -> None:
+    sql("CREATE ROLE app LOGIN")
+    sql("DROP EXTENSION awslambda")
+    for what in ("FUNCTIONS", "TYPES", "SCHEMAS"):
+        sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {what} TO app")
+    sql("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO app")
+    sql("CREATE EXTENSION aws_lambda CASCADE")
+    app = runner(connect(user="app"))
+    with raises("42501", "permission denied for function awslambda_fn"):
+        app("SELECT awslambda_fn('lambdaTest', '{}')")
+    for schema in ("awslambda", "aws_lambda", "aws_commons"):
+        assert app("SELECT has_schema_privilege(%s, 'USAGE, CREATE')", schema) is False
+    sql("DROP EXTENSION awslambda, aws_commons CASCADE")
+    sql("DROP OWNED BY app")
+
+
+def test_grant_usage_of_null_is_refused(own: Sql) -> None:
+    with raises("22004", "role must not be NULL"):
+        own("SELECT awslambda.grant_usage(NULL)")
+
+
 def test_a_fresh_install_grants_nothing_to_anybody(own: Sql) -> None:
     for function in FUNCTIONS:
         acl = own("SELECT proacl::text FROM pg_proc WHERE oid = %s::regprocedure", function)

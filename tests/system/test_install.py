@@ -48,6 +48,13 @@ def test_destdir_is_honoured_and_uninstall_removes_its_own_version_only(tmp_path
     assert files(tmp_path) == {control, str(other.relative_to(tmp_path))}
     assert (tmp_path / "usr/local/lib/awslambda/99.0").exists()
     other.unlink()
+    make("install", pg_config, f"DESTDIR={tmp_path}")
+    another_major = tmp_path / "usr/share/postgresql/99/extension" / f"awslambda--{version}.sql"
+    another_major.parent.mkdir(parents=True)
+    another_major.write_text("")
+    make("uninstall", pg_config, f"DESTDIR={tmp_path}")
+    assert (tmp_path / f"usr/local/lib/awslambda/{version}/awslambda/plpython.py").exists(), "another major needs it"
+    another_major.unlink()
     make("uninstall", pg_config, f"DESTDIR={tmp_path}")
     assert files(tmp_path) == set()
     make("uninstall", pg_config, f"DESTDIR={tmp_path / 'nothing here'}")

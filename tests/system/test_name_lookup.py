@@ -19,6 +19,7 @@ from awslambda_local.cluster import Cluster
 from tests.conftest import runner
 from tests.endpoints import answer
 from tests.errors import raises
+from tests.waiting import wait_until
 
 Sql = Callable[..., Any]
 RESOLVER = "127.0.0.77"
@@ -62,12 +63,18 @@ def questions() -> Iterator[list[bytes]]:
 
 
 @pytest.fixture(scope="module")
-def sql(questions: list[bytes], readable_folder: Path) -> Iterator[Sql]:
+def cluster(questions: list[bytes], readable_folder: Path) -> Iterator[Cluster]:
     configuration = readable_folder / "resolv.conf"
     configuration.write_text(f"nameserver {RESOLVER}\noptions timeout:20 attempts:3\n")
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     wrapper = ["unshare", "--mount", "sh", "-euc", IN_A_NAMESPACE, "sh", str(configuration)]
-    with Cluster(keys, wrapper=wrapper) as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as session:
+    with Cluster(keys, wrapper=wrapper) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sql(cluster: Cluster) -> Iterator[Sql]:
+    with psycopg.connect(cluster.dsn(), autocommit=True) as session:
         run = runner(session)
         run("CREATE EXTENSION awslambda CASCADE")
         run("CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1')")
@@ -92,6 +99,28 @@ def test_a_statement_timeout_ends_a_name_lookup(sql: Sql, questions: list[bytes]
     assert time.monotonic() - started < 1.5
     assert any(b"\x06silent" in question for question in questions), "the look-up had begun"
     sql("RESET statement_timeout")
+
+
+@pytest.mark.parametrize(("how", "sqlstate"), [("pg_cancel_backend", "57014"), ("pg_terminate_backend", "57P01")])
+def test_another_session_ends_a_name_lookup(sql: Sql, cluster: Cluster, how: str, sqlstate: str) -> None:
+    point_at(sql, "lambda.silent.example", connect_timeout="50s")
+    with psycopg.connect(cluster.dsn(), autocommit=True) as victim:
+        ended: list[float] = []
+
+        def end() -> None:
+            active = "SELECT state = 'active' FROM pg_stat_activity WHERE pid = %s"
+            wait_until(lambda: sql(active, victim.info.backend_pid), "the call is running")
+            threading.Event().wait(1)  # let it get through its imports to where it waits
+            ended.append(time.monotonic())
+            sql(f"SELECT {how}(%s)", victim.info.backend_pid)
+
+        killer = threading.Thread(target=end)
+        killer.start()
+        with raises(sqlstate):
+            victim.execute("SELECT awslambda_fn('f', '1')")
+        took = time.monotonic()
+        killer.join()
+        assert took - ended[0] < 0.5
 
 
 def test_a_name_lookup_is_bounded_by_the_connect_timeout(sql: Sql) -> None:

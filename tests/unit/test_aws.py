@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,9 +246,9 @@ def test_a_role_without_any_region_says_that_the_region_is_missing(reports: Repo
         (403, "ExpiredToken", errors.CredentialsRefused),
         (403, "InvalidClientTokenId", errors.CredentialsRefused),
         (403, "SignatureDoesNotMatch", errors.CredentialsRefused),
-        (400, "Throttling", errors.ConnectFailed),
-        (500, "InternalFailure", errors.ConnectFailed),
-        (503, "ServiceUnavailable", errors.ConnectFailed),
+        (400, "Throttling", errors.CredentialsUnavailable),
+        (500, "InternalFailure", errors.CredentialsUnavailable),
+        (503, "ServiceUnavailable", errors.CredentialsUnavailable),
     ],
 )
 def test_what_sts_says_is_told(reports: Reports, status: int, code: str, kind: type[LambdaError]) -> None:
@@ -300,11 +301,40 @@ def test_an_sts_that_breaks_off_is_no_lack_of_credentials(reports: Reports, beha
         who.frozen_credentials(wait())
 
 
-def test_sts_is_asked_no_more_often_than_allowed(reports: Reports) -> None:
+def test_sts_is_asked_once_since_the_caller_tries_again(reports: Reports) -> None:
     who, started = reports(sts_refusal(500, "InternalFailure"), max_attempts=2)
-    with pytest.raises(errors.ConnectFailed):
+    with pytest.raises(errors.CredentialsUnavailable):
         who.frozen_credentials(wait())
-    assert len(started.requests) == 2
+    assert len(started.requests) == 1
+
+
+class Advised:
+    """Credentials that are good for minutes yet, and whose refresh hangs."""
+
+    _mandatory_refresh_timeout = 600
+    method = "assume-role"
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def refresh_needed(self, refresh_in: int | None = None) -> bool:
+        return refresh_in is None
+
+    def get_frozen_credentials(self) -> str:
+        if not self.asked.is_set():  # as botocore's lock does: one thread refreshes, others go on
+            self.asked.set()
+            threading.Event().wait(5)
+        return "those at hand"
+
+
+def test_credentials_that_are_still_good_are_used_while_their_source_is_silent() -> None:
+    who = identity(connect_timeout=0.2)
+    who._credentials = Advised()
+    with takes(0.2):
+        assert who.frozen_credentials(wait()) == "those at hand"
+    with takes(0):
+        assert who.frozen_credentials(wait()) == "those at hand"
+    assert who.usable
 
 
 def test_the_caller_is_who_sts_knows(reports: Reports) -> None:

@@ -93,7 +93,7 @@ def raises(kind: type[LambdaError], *words: str) -> Iterator[list[LambdaError]]:
     ("function", "qualifier", "path"),
     [
         ("f", None, "f/invocations"),
-        ("a-b_C.9", None, "a-b_C.9/invocations"),
+        ("a-b_C9", None, "a-b_C9/invocations"),
         ("f:live", None, "f%3Alive/invocations"),
         ("f:$LATEST", None, "f%3A%24LATEST/invocations"),
         ("f", "live", "f/invocations?Qualifier=live"),
@@ -355,9 +355,15 @@ def test_a_log_type_in_another_spelling_is_refused(value: str) -> None:
 
 
 def test_a_client_context_beyond_the_limit_is_refused_and_one_at_the_limit_is_not() -> None:
-    asked(client_context='"' + "x" * (invoke.CLIENT_CONTEXT_LIMIT // 4 * 3 - 2) + '"')
+    asked(client_context='{"a":"' + "x" * (invoke.CLIENT_CONTEXT_LIMIT // 4 * 3 - 8) + '"}')
     with raises(errors.InvalidArgument, "client context", "3583", "Nothing was sent"):
-        asked(client_context='"' + "x" * (invoke.CLIENT_CONTEXT_LIMIT // 4 * 3 - 1) + '"')
+        asked(client_context='{"a":"' + "x" * (invoke.CLIENT_CONTEXT_LIMIT // 4 * 3 - 7) + '"}')
+
+
+@pytest.mark.parametrize("context", ["[1]", "1", "null", '"custom"'])
+def test_a_client_context_that_is_no_object_is_refused(context: str) -> None:
+    with raises(errors.InvalidArgument, "client context is not a JSON object", "Nothing was sent"):
+        asked(client_context=context)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +513,7 @@ def test_a_refusal_is_its_error_and_throttling_alone_is_tried_again(
     with raises(kind, "'f'", "r-1", code if kind is errors.ServiceFailed else "") as caught:
         invoke.invoke(asked(), settings(started), connections, nothing)
     assert caught[0].sqlstate == sqlstate
-    assert len(started.requests) == (3 if kind is errors.Throttled else 1)
+    assert len(started.requests) == {errors.Throttled: 3, errors.CredentialsRefused: 2}.get(kind, 1)
 
 
 def test_every_error_that_botocore_knows_of_invoke_has_a_row_above() -> None:
@@ -539,10 +545,25 @@ def test_every_error_that_botocore_knows_of_invoke_has_a_row_above() -> None:
         (answer(500, ["a", "list"]), errors.ServiceFailed, "HTTP 500"),
         (answer(500, b"[" * 100_000), errors.ServiceFailed, "HTTP 500"),
         (answer(500, {"message": {"not": "a text"}}), errors.ServiceFailed, "HTTP 500"),
-        (answer(301, b"", Location="https://evil.example/"), errors.ServiceFailed, "HTTP 301"),
-        (answer(404, {"message": "no such page"}), errors.ServiceFailed, "HTTP 404"),
+        (answer(301, b"", Location="https://evil.example/"), errors.NotLambda, "HTTP 301"),
+        (answer(404, {"message": "no such page"}), errors.NotLambda, "HTTP 404"),
+        (answer(403, {"code": "AccessDeniedException", "message": "no"}), errors.AccessDenied, "no"),
+        (answer(403, b"<html>forbidden</html>"), errors.AccessDenied, "HTTP 403"),
     ],
-    ids=["type with URL", "Message", "HTML", "empty", "bytes", "list", "deep", "no text", "redirect", "no code"],
+    ids=[
+        "type with URL",
+        "Message",
+        "HTML",
+        "empty",
+        "bytes",
+        "list",
+        "deep",
+        "no text",
+        "redirect",
+        "no code",
+        "code in the body",
+        "forbidden",
+    ],
 )
 def test_a_refusal_in_another_form_is_an_error_too(
     endpoint: Start, connections: Connections, behaviour: Behaviour, kind: type[LambdaError], words: str
@@ -602,12 +623,13 @@ def test_a_payload_that_aws_shows_is_not_shown_again(endpoint: Start, connection
         invoke.invoke(asked(), settings(started), connections, nothing)
 
 
-def test_a_refusal_of_credentials_makes_the_next_call_look_for_new_ones(
+def test_after_a_refusal_of_credentials_new_ones_are_looked_for_and_tried_once(
     monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
 ) -> None:
-    started = endpoint(in_turn(refusal(403, "ExpiredTokenException"), answer(200, {})))
-    with raises(errors.CredentialsRefused):
-        invoke.invoke(asked(), settings(started), connections, nothing)
+    started = endpoint(answer(200, {}))
+    invoke.invoke(asked(), settings(started), connections, nothing)
+    started.requests.clear()
+    started.behaviour = in_turn(refusal(403, "ExpiredTokenException"), answer(200, {}))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
     invoke.invoke(asked(), settings(started), connections, nothing)
     used = [received.headers["authorization"].split("=")[1].split("/")[0] for received in started.requests]

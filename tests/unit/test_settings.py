@@ -321,6 +321,7 @@ def test_what_decides_identity_and_destination_is_for_superusers() -> None:
         "profile",
         "role_arn",
         "ca_bundle",
+        "external_id",
     } == settings.SUPERUSER_ONLY
 
 

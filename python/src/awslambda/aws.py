@@ -8,6 +8,8 @@ thread was left behind is not used again.
 from __future__ import annotations
 
 import contextlib
+import signal
+import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,6 +66,7 @@ class Identity:
         import botocore.session
 
         self.usable = True
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._settings = settings
         self._session = botocore.session.Session(profile=settings.profile)
         self._credentials: Any = None
@@ -109,10 +112,16 @@ class Identity:
         """Access key, secret and token, refreshed before they expire."""
         if self._credentials is None:
             self._credentials = self._in_thread(self._find_credentials, wait)
-        refresh_needed = getattr(self._credentials, "refresh_needed", None)
+        credentials = self._credentials
+        refresh_needed = getattr(credentials, "refresh_needed", None)
         if refresh_needed is not None and refresh_needed():
-            return self._in_thread(self._credentials.get_frozen_credentials, wait)
-        return self._credentials.get_frozen_credentials()
+            if refresh_needed(credentials._mandatory_refresh_timeout):
+                return self._in_thread(credentials.get_frozen_credentials, wait)
+            try:  # those at hand are good for minutes yet
+                return self._in_thread(credentials.get_frozen_credentials, wait.within(self._settings.connect_timeout))
+            except errors.ConnectFailed:
+                self.usable = True
+        return credentials.get_frozen_credentials()
 
     @property
     def credentials_source(self) -> str:
@@ -127,11 +136,8 @@ class Identity:
         """A botocore client. Its calls block: they belong into Wait.in_thread."""
         from botocore.config import Config
 
-        config = Config(
-            connect_timeout=self._settings.connect_timeout,
-            read_timeout=self._settings.request_timeout,
-            retries={"total_max_attempts": self._settings.max_attempts, "mode": "standard"},
-        )
+        # The caller's Wait bounds the whole, and the caller tries again.
+        config = Config(connect_timeout=10, read_timeout=10, retries={"total_max_attempts": 1})
         return self._session.create_client(
             service,
             region_name=region,
@@ -157,15 +163,22 @@ class Identity:
             raise
         except TimeoutError:
             self.usable = False
-            raise errors.ConnectFailed(endpoint="what gives the credentials", reason="no answer in time") from None
+            self._kill_processes()
+            raise errors.CredentialsUnavailable(reason="no answer in time") from None
         except BaseException:
             self.usable = False
+            self._kill_processes()
             raise
 
     def _find_credentials(self) -> Any:
+        providers = self._session.get_component("credential_provider").providers
+        for provider in providers:
+            if provider.METHOD == "custom-process":
+                provider._popen = self._popen
         source = self._session.get_credentials()
         if source is None:
-            raise errors.NoCredentials(reason=_tried(self._session))
+            tried = ", ".join(provider.METHOD for provider in providers)
+            raise errors.NoCredentials(reason=f"none found; tried {tried}")
         if self._settings.role_arn is None:
             return source
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
@@ -183,6 +196,17 @@ class Identity:
             extra["ExternalId"] = self._settings.external_id
         fetcher = AssumeRoleCredentialFetcher(sts, source, self._settings.role_arn, extra_args=extra)
         return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+    def _popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        """A credential_process: without the helper thread's blocked signals, and ended with the wait for it."""
+        process: subprocess.Popen[bytes]
+        process = subprocess.Popen(*args, **{**kwargs, "preexec_fn": _unblock_signals})  # noqa: S603
+        self._processes = [process, *(before for before in self._processes if before.poll() is None)]
+        return process
+
+    def _kill_processes(self) -> None:
+        while self._processes:
+            self._processes.pop().kill()
 
     def _aws_url(self, service: str, region: str) -> str:
         from botocore.configprovider import ConfiguredEndpointProvider
@@ -248,6 +272,10 @@ def _region_from_imds(session: Any) -> str | None:
         return None
 
 
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def _parsed(url: str) -> tuple[bool, str, int, str]:
     """Of a URL: whether it is TLS, host, port and path."""
     scheme, host, port, path = "", None, None, ""
@@ -286,11 +314,6 @@ def _proxy(url: str) -> Proxy | None:
     return Proxy(host, port, f"Basic {b64encode(credentials.encode()).decode()}")
 
 
-def _tried(session: Any) -> str:
-    providers = session.get_component("credential_provider").providers
-    return "none found; tried " + ", ".join(p.METHOD for p in providers)
-
-
 def _translated(work: Callable[[], T]) -> T:
     """botocore's errors as ours."""
     from botocore import exceptions
@@ -323,5 +346,5 @@ def _refused(error: Any) -> errors.LambdaError:
     if code in ("AccessDenied", "AccessDeniedException"):
         return errors.AccessDenied(reason=message)
     if status >= 500 or code.startswith("Throttl"):
-        return errors.ConnectFailed(endpoint=error.operation_name, reason=f"{code} (HTTP {status})")
+        return errors.CredentialsUnavailable(reason=f"{error.operation_name} ended in {code} (HTTP {status})")
     return errors.CredentialsRefused(reason=f"{code}: {message}")

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from awslambda.waits import Wait
@@ -277,15 +278,16 @@ class _TlsSocket(_InSlices, ssl.SSLSocket):
         self.send_all(super().send, data)
 
 
-_tls_contexts: dict[str, ssl.SSLContext] = {}
+_tls_contexts: dict[tuple[str, int], ssl.SSLContext] = {}  # by file and its time of change
 
 
 def _tls_context(ca_bundle: str) -> ssl.SSLContext:
-    if ca_bundle not in _tls_contexts:
-        try:
+    try:
+        key = (ca_bundle, Path(ca_bundle).stat().st_mtime_ns)
+        if key not in _tls_contexts:
             context = ssl.create_default_context(cafile=ca_bundle)
-        except OSError as error:
-            raise ConnectError(f"the CA bundle {ca_bundle} cannot be used: {error.strerror or error}") from None
-        context.sslsocket_class = _TlsSocket
-        _tls_contexts[ca_bundle] = context
-    return _tls_contexts[ca_bundle]
+            context.sslsocket_class = _TlsSocket
+            _tls_contexts[key] = context
+        return _tls_contexts[key]
+    except OSError as error:
+        raise ConnectError(f"the CA bundle {ca_bundle} cannot be used: {error.strerror or error}") from None

@@ -1,16 +1,20 @@
-"""What the Python side asks of Postgres: the Database protocol, and the form of it that lives in a backend."""
+"""What the Python side asks of the Postgres that it runs in."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from awslambda.servers import Server
 
 SERVERS = """
-SELECT s.srvname, s.srvoptions, pg_catalog.has_server_privilege(s.oid, 'USAGE') AS usable
+SELECT s.srvname, s.srvoptions, o.rolsuper,
+       pg_catalog.has_server_privilege(s.oid, 'USAGE') AS usable,
+       pg_catalog.has_foreign_data_wrapper_privilege(s.srvowner, w.oid, 'USAGE') AS rightful
   FROM pg_catalog.pg_foreign_server s
+  JOIN pg_catalog.pg_roles o ON o.oid = s.srvowner
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
- WHERE w.fdwname = 'awslambda'
+  JOIN pg_catalog.pg_proc v ON v.oid = w.fdwvalidator
+ WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::pg_catalog.regnamespace
  ORDER BY s.srvname
 """
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
@@ -18,29 +22,9 @@ INTERRUPTS = "SELECT"
 ENCODING = "SELECT pg_catalog.getdatabaseencoding() AS encoding"
 ROLE = "SELECT CURRENT_USER AS role"
 SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+JSON = "SELECT $1::pg_catalog.json IS NULL"
+JSONB = "SELECT $1::pg_catalog.jsonb IS NULL"
 CATALOG = "SELECT relname FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid"
-
-
-class Database(Protocol):
-    """One session of a database."""
-
-    def servers(self) -> list[Server]:
-        """All servers of the foreign data wrapper awslambda, and whether the current user may use each."""
-
-    def seconds(self, interval: str) -> float:
-        """An interval as Postgres reads it; ValueError if it does not."""
-
-    def encoding(self) -> str:
-        """The database's encoding, by Postgres's name."""
-
-    def role(self) -> str:
-        """The current user."""
-
-    def is_superuser(self) -> bool:
-        """Whether the current user is a superuser."""
-
-    def check_interrupts(self) -> None:
-        """Raises if this session was cancelled or told to end."""
 
 
 class PlpyDatabase:
@@ -51,21 +35,27 @@ class PlpyDatabase:
         self._plans: dict[str, Any] = {}
 
     def servers(self) -> list[Server]:
+        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them."""
         rows = self._execute(SERVERS)
-        return [Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ())) for row in rows]
+        return [
+            Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
+            for row in rows
+        ]
 
     def seconds(self, interval: str) -> float:
-        try:
-            return float(self._execute(SECONDS, interval)[0]["seconds"])
-        except self._plpy.SPIError as error:
-            if error.sqlstate.startswith("22"):
-                raise ValueError(interval) from None
-            raise
+        """An interval as Postgres reads it; ValueError if it does not."""
+        return float(self._data(SECONDS, interval)[0]["seconds"])
+
+    def check_json(self, text: str, binary: bool = False) -> None:
+        """ValueError, with Postgres's message, unless `text` is json; or jsonb if `binary`."""
+        self._data(JSONB if binary else JSON, text)
 
     def encoding(self) -> str:
+        """The database's encoding, by Postgres's name."""
         return str(self._execute(ENCODING)[0]["encoding"])
 
     def role(self) -> str:
+        """The current user."""
         return str(self._execute(ROLE)[0]["role"])
 
     def catalog(self, oid: int) -> str:
@@ -73,10 +63,21 @@ class PlpyDatabase:
         return str(self._execute(CATALOG, str(oid))[0]["relname"])
 
     def is_superuser(self) -> bool:
+        """Whether the current user is a superuser."""
         return bool(self._execute(SUPERUSER)[0]["rolsuper"])
 
     def check_interrupts(self) -> None:
+        """Raises if this session was cancelled or told to end."""
         self._execute(INTERRUPTS)
+
+    def _data(self, query: str, text: str) -> Any:
+        """What Postgres makes of a value; a data exception (class 22) is a ValueError."""
+        try:
+            return self._execute(query, text)
+        except self._plpy.SPIError as error:
+            if error.sqlstate.startswith("22"):
+                raise ValueError(str(error)) from None
+            raise
 
     def _execute(self, query: str, *arguments: str) -> Any:
         if query not in self._plans:

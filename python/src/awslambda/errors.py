@@ -72,6 +72,12 @@ class ConnectionBroke(LambdaError):
     hint = "The function may have run: it is not called again by itself."
 
 
+class CredentialsUnavailable(ConnectFailed):
+    """AWS gave no credentials: {reason}."""
+
+    hint = "Nothing was sent to Lambda. The source of the credentials did not answer or failed: try again."
+
+
 class FunctionNotFound(LambdaError):
     """There is no Lambda function {function!r} in {region}."""
 
@@ -98,6 +104,13 @@ class ServerNotAllowed(LambdaError):
 
     sqlstate = "42501"
     hint = "GRANT USAGE ON FOREIGN SERVER ... TO ... allows it."
+
+
+class ServerNotTrusted(LambdaError):
+    """The server {server!r} is not used: its owner could have changed whose identity it stands for."""
+
+    sqlstate = "42501"
+    hint = "A superuser must own it, or a role that has USAGE on the foreign data wrapper awslambda."
 
 
 class ResourceNotAllowed(LambdaError):
@@ -183,11 +196,32 @@ class NullArgument(LambdaError):
     hint = "Nothing was sent. A || with a NULL in it is NULL: jsonb_build_object keeps the other values."
 
 
+class NotLambda(LambdaError):
+    """What answers at {endpoint} for the Lambda function {function!r} is not Lambda: HTTP {status}."""
+
+    sqlstate = "08P01"
+    hint = "Check endpoint_url, AWS_ENDPOINT_URL and the proxy. Most likely nothing ran."
+
+
+class ResponseNotJson(LambdaError):
+    """The Lambda function {function!r} answered what is no {kind}: {reason}."""
+
+    sqlstate = "22032"
+    hint = "It ran. awslambda_fn(text, text) returns an answer as it is."
+
+
 class ResponseNotText(LambdaError):
     """The Lambda function {function!r} answered bytes that are not UTF-8 text."""
 
     sqlstate = "22021"
     hint = "It ran. Let it return JSON, or base64 for bytes."
+
+
+class NotLoaded(LambdaError):
+    """The Python code of awslambda cannot be loaded: {reason}."""
+
+    sqlstate = "55000"
+    hint = "Other plpython code of this session may have loaded another version of what it needs: reconnect."
 
 
 class NotSupported(LambdaError):

@@ -44,7 +44,9 @@ CODES: dict[str, type[errors.LambdaError]] = {
     "MissingAuthenticationTokenException": errors.CredentialsRefused,
     "RecursiveInvocationException": errors.ServiceFailed,
     "RequestExpired": errors.CredentialsRefused,
+    "EFSMountFailureException": errors.ServiceFailed,
     "ResourceNotFoundException": errors.FunctionNotFound,
+    "S3FilesMountFailureException": errors.ServiceFailed,
     "SnapStartException": errors.ServiceFailed,
     "ThrottlingException": errors.Throttled,
     "UnrecognizedClientException": errors.CredentialsRefused,
@@ -52,6 +54,7 @@ CODES: dict[str, type[errors.LambdaError]] = {
 STATUSES: dict[int, type[errors.LambdaError]] = {
     400: errors.InvalidArgument,
     401: errors.CredentialsRefused,
+    403: errors.AccessDenied,
     413: errors.PayloadTooLarge,
     415: errors.InvalidArgument,
     429: errors.Throttled,
@@ -81,6 +84,11 @@ class Request:
             raise errors.InvalidArgument(
                 reason=f"not the name of a region: {self.region[:100]!r}",
                 hint="It is like eu-west-1. Nothing was sent.",
+            )
+        if self.client_context is not None and not self.client_context.lstrip().startswith("{"):
+            raise errors.InvalidArgument(
+                reason="the client context is not a JSON object",
+                hint='It is like {"custom": {"tenant": "a"}}. Nothing was sent.',
             )
         if self.client_context is not None and len(_client_context(self.client_context)) > CLIENT_CONTEXT_LIMIT:
             raise errors.InvalidArgument(
@@ -113,7 +121,7 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
     `check` is called at least every 20 ms while this waits, and ends it by raising.
     """
     wait = Wait(check, settings.request_timeout)
-    attempt = 0
+    attempt, refused = 0, False
     while True:
         attempt += 1
         try:
@@ -123,7 +131,12 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
             if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
             wait.sleep(pause)
-        except (errors.NoCredentials, errors.CredentialsRefused, errors.RegionUnknown):
+        except errors.CredentialsRefused:  # nothing ran; they may have been replaced since this session found them
+            aws.forget(settings)
+            if refused or time.monotonic() >= wait.deadline:
+                raise
+            refused = True
+        except (errors.NoCredentials, errors.RegionUnknown):
             aws.forget(settings)
             raise
 
@@ -178,7 +191,7 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     except TimeoutError:
         raise errors.NoAnswer(function=function.given, seconds=settings.request_timeout) from None
     if answer.status >= 300:
-        raise _refusal(request, answer, region)
+        raise _refusal(request, answer, region, url)
     return Response(
         status_code=answer.status,
         payload=answer.body,
@@ -221,10 +234,13 @@ def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaError:
+def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> errors.LambdaError:
     """The error that a refused or failed Invoke is, by AWS's own code."""
-    code = answer.headers.get("x-amzn-ErrorType", "").split(":")[0]
     said = _object(answer.body)
+    code = str(answer.headers.get("x-amzn-ErrorType") or said.get("__type") or said.get("code") or "")
+    code = code.split(":", maxsplit=1)[0].rsplit("#", maxsplit=1)[-1]
+    if not code and (answer.status == 404 or answer.status < 400):
+        return errors.NotLambda(endpoint=url.text, function=request.function.given, status=answer.status)
     message = str(said.get("message") or said.get("Message") or code or f"HTTP {answer.status}")
     message = message.split("\n", maxsplit=1)[0][:MESSAGE_LIMIT]  # then AWS shows the signed headers, with the token
     kind = CODES.get(code) or STATUSES.get(answer.status, errors.ServiceFailed)
@@ -241,5 +257,5 @@ def _refusal(request: Request, answer: Answer, region: str) -> errors.LambdaErro
         size=len(request.payload),
         limit=PAYLOAD_LIMITS[request.invocation_type],
         invocation_type=request.invocation_type,
-        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId')}",
+        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId', 'none')}",
     )

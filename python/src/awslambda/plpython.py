@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from awslambda import errors, resources, servers
 from awslambda import invoke as lambda_
@@ -79,6 +79,8 @@ def _seam(function: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenat
             return function(backend, *args, **kwargs)
         except errors.LambdaError as error:
             raised = _as_plpy(backend, error)
+        except ImportError as error:
+            raised = _as_plpy(backend, errors.NotLoaded(reason=error))
         raise raised
 
     return cast(Callable[Concatenate[Any, P], T], called)
@@ -100,17 +102,17 @@ def _plpy_form(base: type[Exception], name: str) -> Any:
 
 
 @_seam
-def awslambda_fn(backend: Backend, fn_name: str | None, fn_args: str | None, *, is_json: bool) -> str:
+def awslambda_fn(backend: Backend, fn_name: str | None, fn_args: str | None, kind: str) -> str | None:
     """The function's result as text; raises if the function fails."""
-    request, response = _invoke(backend, fn_name, fn_args, "RequestResponse", is_json)
+    request, response = _invoke(backend, fn_name, fn_args, "RequestResponse", kind)
     lambda_.raise_function_error(request, response)
-    return _payload(backend, request, response) or ""
+    return _payload(backend, request, response, kind)
 
 
 @_seam
-def awslambda_fn_async(backend: Backend, fn_name: str | None, fn_args: str | None, *, is_json: bool) -> str | None:
+def awslambda_fn_async(backend: Backend, fn_name: str | None, fn_args: str | None, kind: str) -> str | None:
     """The AWS request id."""
-    return _invoke(backend, fn_name, fn_args, "Event", is_json)[1].request_id
+    return _invoke(backend, fn_name, fn_args, "Event", kind)[1].request_id
 
 
 @_seam
@@ -137,7 +139,7 @@ def invoke(  # noqa: PLR0917 - the arguments of the SQL function
     response = lambda_.invoke(request, backend.settings(server), backend.connections, backend.database.check_interrupts)
     return (
         response.status_code,
-        _payload(backend, request, response),
+        _payload(backend, request, response, "jsonb"),
         response.executed_version,
         response.log_result and backend.text(b64decode(response.log_result).decode("utf-8", "replace")),
         response.function_error,
@@ -177,14 +179,14 @@ def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function
         request = rds.request(given)
         for text in () if is_json else (given.payload, given.context):
             if text is not None:
-                _check_json(request.function, text)
+                _check_json(backend, request.function, text)
         settings = rds.timed(backend.settings(None), connect_timeout_ms, request_timeout_ms)
         response = lambda_.invoke(request, settings, backend.connections, backend.database.check_interrupts)
         try:
             lambda_.raise_function_error(request, response)
         except errors.LambdaError as error:
             return _rds_problem(backend, rds.function_problem(error, request, response))
-        result = _payload(backend, request, response)
+        result = _payload(backend, request, response, "json")
     except errors.LambdaError as error:
         return _rds_problem(backend, rds.problem(error))
     if result is None and request.invocation_type == "RequestResponse":
@@ -228,42 +230,44 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
 
 
 def _invoke(
-    backend: Backend, fn_name: str | None, fn_args: str | None, invocation_type: str, is_json: bool
+    backend: Backend, fn_name: str | None, fn_args: str | None, invocation_type: str, kind: str
 ) -> tuple[lambda_.Request, lambda_.Response]:
+    """`kind` is the type that `fn_args` came as."""
     function = resources.function(_not_null("fn_name", fn_name))
-    payload = _not_null("fn_args", fn_args)
-    if not is_json:
-        _check_json(function, payload)
-    request = lambda_.Request(function, payload.encode(), invocation_type)
+    request = lambda_.Request(function, _not_null("fn_args", fn_args).encode(), invocation_type)
+    if kind == "text":
+        _check_json(backend, function, request.payload.decode())
     return request, lambda_.invoke(
         request, backend.settings(None), backend.connections, backend.database.check_interrupts
     )
 
 
-def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response) -> str | None:
+def _check_json(backend: Backend, function: resources.Target, text: str) -> None:
+    try:
+        backend.database.check_json(text)
+    except ValueError as error:
+        raise errors.InvalidJson(function=function.given, reason=str(error)) from None
+
+
+def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response, kind: str) -> str | None:
+    """The answer as a value of type `kind`; None if it is empty."""
+    function = request.function.given
     try:
         text = response.payload.decode()
     except UnicodeDecodeError:
-        raise errors.ResponseNotText(function=request.function.given) from None
+        raise errors.ResponseNotText(function=function) from None
     if "\0" in text:
-        raise errors.ResponseNotText(function=request.function.given)
-    return backend.json(text) if text else None
+        raise errors.ResponseNotText(function=function)
+    text = backend.json(text)
+    if text and kind != "text":
+        try:
+            backend.database.check_json(text, binary=kind == "jsonb")
+        except ValueError as error:
+            raise errors.ResponseNotJson(function=function, kind=kind, reason=str(error)) from None
+    return text or None
 
 
 def _not_null(argument: str, value: T | None) -> T:
     if value is None:
         raise errors.NullArgument(argument=argument)
     return value
-
-
-def _check_json(function: resources.Target, text: str) -> None:
-    try:
-        json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
-        raise errors.InvalidJson(function=function.given, reason=str(error)) from None
-    except RecursionError:
-        return  # nested deeper than Python reads: Lambda judges
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

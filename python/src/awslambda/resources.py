@@ -14,7 +14,7 @@ REGION = r"[a-z]{2,}(?:-[a-z]+)+-\d+"
 # The pattern of Invoke's FunctionName: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 _FUNCTION = re.compile(
     r"(?:arn:(?P<partition>aws[a-zA-Z-]*):lambda:(?=[a-z]+-))?(?:(?P<region>" + REGION + r"):)?"
-    r"(?:(?P<account>\d{12}):)?(?P<kind>function:)?(?P<name>[a-zA-Z0-9_.-]{1,64})"
+    r"(?:(?P<account>\d{12}):)?(?P<kind>function:)?(?P<name>[a-zA-Z0-9_-]{1,64})"
     r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?",
     re.ASCII,
 )

@@ -17,24 +17,37 @@ class Server:
     name: str
     usable: bool  # the current user has USAGE on it
     options: tuple[str, ...]  # name=value
+    by_superuser: bool = True  # a superuser owns it
+    rightful: bool = True  # its owner may make servers: what is altered by somebody who may not is not used
 
 
 def choose(servers: Sequence[Server], asked: str | None, role: str) -> Server | None:
-    """The server asked for; else the only usable one; else `aws`. None if there is no server at all."""
+    """The server asked for; else the only usable one; else `aws`. None if there is no server at all.
+
+    Without being asked for, a server of somebody else than a superuser is not used beside one of a superuser: nobody
+    steers the calls of others by making a server.
+    """
     if asked is not None:
         for server in servers:
             if server.name == asked:
-                return _allowed([server], role)[0]
+                return _checked(_allowed([server], role)[0])
         raise errors.ServerNotFound(server=asked)
     if not servers:
         return None
-    usable = _allowed(servers, role)
+    allowed = _allowed(servers, role)
+    usable = [server for server in allowed if server.by_superuser] or allowed
     if len(usable) == 1:
-        return usable[0]
+        return _checked(usable[0])
     for server in usable:
         if server.name == DEFAULT:
-            return server
+            return _checked(server)
     raise errors.ServerNotChosen(servers=", ".join(server.name for server in usable))
+
+
+def _checked(server: Server) -> Server:
+    if not server.rightful:
+        raise errors.ServerNotTrusted(server=server.name)
+    return server
 
 
 def _allowed(servers: Sequence[Server], role: str) -> list[Server]:

@@ -15,7 +15,7 @@ from awslambda import errors, resources
 
 SERVICES = ("lambda", "sts")  # those that endpoint_url_<service> can be set for
 SUPERUSER_ONLY = frozenset(
-    {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "ca_bundle"}
+    {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "external_id", "ca_bundle"}
 )
 LONGEST = 3600.0  # seconds
 
