@@ -254,9 +254,3 @@ def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch, endpoint:
         checks = rows(settings(started.url))
     time.tzset()
     assert status(checks) == {}
-
-
-def test_a_python_that_is_too_old_is_an_error(monkeypatch: pytest.MonkeyPatch, endpoint: Start) -> None:
-    monkeypatch.setattr(diagnostics, "OLDEST_PYTHON", (99, 0))
-    check = rows(settings(endpoint(services()).url))["python"]
-    assert check.status == "error"
