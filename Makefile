@@ -26,7 +26,8 @@ help:
 
 all: build/lib/awslambda/__init__.py
 
-# The SQL is `cat` of its parts in order, with the way to load Python in every body, and neither a token left over nor a byte that is not ASCII.
+# The SQL is `cat` of its parts in order, with the way to load Python in every body; neither a token is left over in it
+# nor a byte that is not ASCII.
 build/%--$(EXTVERSION).sql: sql/load.py sql/revoke.sql build/libdir $(wildcard sql/*/*.sql)
 	cat $(sort $(wildcard sql/$*/[0-9]*.sql)) sql/revoke.sql | sed -e '/^@LOAD@$$/{r sql/load.py' -e 'd}' \
 	  | sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(EXTVERSION)|g' -e 's|@EXTENSION@|$*|g' > $@.part
@@ -41,8 +42,8 @@ build/libdir: FORCE
 build/dependencies: python/requirements.lock Makefile
 	@$(PYTHON) -m pip --version >/dev/null || { echo "pip is missing for $(PYTHON): install the package python3-pip" >&2; exit 1; }
 	rm -rf build/lib $@
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --no-compile --only-binary :all: --require-hashes \
-	  --target build/lib -r python/requirements.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --no-compile \
+	  --only-binary :all: --require-hashes --target build/lib -r python/requirements.lock
 	rm -rf build/lib/bin build/lib/boto3/examples build/lib/*/__pycache__
 	find build/lib/botocore/data -mindepth 1 -maxdepth 1 -type d $(foreach s,$(SERVICES),! -name $(s)) -exec rm -r {} +
 	touch $@
@@ -57,12 +58,17 @@ build/awslambda: python/program.py build/libdir
 	sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@PYTHON@|$(PYTHON)|g' $< > $@
 
 install: all build/awslambda  ## into the PostgreSQL of PG_CONFIG; Python below PREFIX (/usr/local); DESTDIR is honoured
-	$(MKDIR_P) '$(DESTDIR)$(datadir)/extension' '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin'
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/extension' '$(DESTDIR)$(dir $(LIBDIR))' '$(DESTDIR)$(PREFIX)/bin'
+	@# Made beside its place and moved there: a server that runs this version misses it for no longer than a rename.
+	rm -rf '$(DESTDIR)$(LIBDIR).new' '$(DESTDIR)$(LIBDIR).old'
+	cp -R build/lib '$(DESTDIR)$(LIBDIR).new'
+	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash \
+	  -s '$(DESTDIR)$(LIBDIR).new' -p '$(LIBDIR)' '$(DESTDIR)$(LIBDIR).new'
+	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBDIR).new'
+	if [ -e '$(DESTDIR)$(LIBDIR)' ]; then mv '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LIBDIR).old'; fi
+	mv '$(DESTDIR)$(LIBDIR).new' '$(DESTDIR)$(LIBDIR)'
+	rm -rf '$(DESTDIR)$(LIBDIR).old'
 	$(INSTALL_DATA) $(EXTENSION:=.control) $(DATA_built) '$(DESTDIR)$(datadir)/extension/'
-	rm -rf '$(DESTDIR)$(LIBDIR)'
-	cp -R build/lib '$(DESTDIR)$(LIBDIR)'
-	$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)'
-	chmod -R u=rwX,go=rX '$(DESTDIR)$(LIBDIR)'
 	$(INSTALL_SCRIPT) build/awslambda '$(DESTDIR)$(PREFIX)/bin/awslambda'
 
 # The Python and the program serve all majors of PostgreSQL on the host: they go with the last one that has this version.
