@@ -86,7 +86,7 @@ BEGIN
                WHEN 'kinesis' THEN concat(
                  '{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":', to_json(coalesce(o.key, o.message_id::text)),
                  ',"sequenceNumber":"', o.id,
-                 '","data":"', translate(encode(convert_to(o.record, 'UTF8'), 'base64'), e'\n', ''),
+                 '","data":"', replace(encode(convert_to(o.record, 'UTF8'), 'base64'), e'\n', ''),
                  '","approximateArrivalTimestamp":', o.milliseconds / 1000, '.', lpad((o.milliseconds % 1000)::text, 3, '0'),
                  '},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-', lpad(o.slot::text, 12, '0'), ':', o.id,
                  '","eventName":"aws:kinesis:record"', event_source)
@@ -98,11 +98,11 @@ BEGIN
     INTO body, ids, message_ids
     FROM (
       SELECT p.id, p.message_id, p.slot, p.key, p.role, p.attempts,
-             floor(date_part('epoch', p.enqueued_at) * 1000)::bigint AS milliseconds,
+             CASE WHEN source.event_format <> 'postgresql' THEN floor(date_part('epoch', p.enqueued_at) * 1000)::bigint END AS milliseconds,
              concat(
                '{"eventID":"', p.message_id, '","eventSource":"postgresql",',
                CASE
-                 WHEN p.payload::text LIKE '{"%}' THEN substr(p.payload::text, 2, length(p.payload::text) - 2) || ','
+                 WHEN p.payload::text LIKE '{"%}' THEN left(right(p.payload::text, -1), -1) || ','
                  -- What no trigger of ours wrote.
                  WHEN json_typeof(p.payload) <> 'object' THEN concat('"payload":', p.payload, ',')
                  ELSE regexp_replace(regexp_replace(p.payload::text, '^\s*\{\s*|\s*\}\s*$', '', 'g'), '(.)$', '\1,')
