@@ -218,6 +218,16 @@ class ResponseNotText(LambdaError):
     hint = "It ran. Let it return JSON, or base64 for bytes."
 
 
+class InvalidBatchResponse(LambdaError):
+    """The function's answer is no batch response: {reason}."""
+
+    sqlstate = "22032"
+    hint = (
+        "The whole batch counts as failed. A function of a mapping with ReportBatchItemFailures returns "
+        '{"batchItemFailures": [{"itemIdentifier": "..."}]} with the ids of the records to retry, or nothing.'
+    )
+
+
 class NotLoaded(LambdaError):
     """The Python code of awslambda cannot be loaded: {reason}."""
 
