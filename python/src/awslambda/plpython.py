@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -17,11 +18,13 @@ from awslambda import errors, resources, servers
 from awslambda import invoke as lambda_
 from awslambda import settings as settings_
 from awslambda.connection import Connections
-from awslambda.database import PlpyDatabase
+from awslambda.database import CommittingDatabase, PlpyDatabase
 from awslambda.settings import Settings
 
 if TYPE_CHECKING:
     from awslambda import rds
+
+CONCURRENCY = 16  # batches that CALL awslambda.dispatch has out at once
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -227,6 +230,25 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
     guarded = sorted(settings_.SUPERUSER_ONLY & given.keys())
     if guarded and not backend.database.is_superuser():
         raise errors.OptionNotAllowed(options=", ".join(guarded))
+
+
+@_seam
+def dispatch(backend: Backend, max_duration: str | None) -> None:
+    """Delivers for so long, or until there is nothing left that is due; finishes what is in flight."""
+    from awslambda import delivery, waits
+
+    end = time.monotonic() + backend.database.seconds(_not_null("max_duration", max_duration))
+    database = CommittingDatabase(backend.plpy)
+    database.fetch("SELECT awslambda._check_home()")
+    session = delivery.Delivery(database, CONCURRENCY, waits.start_helper)
+    try:
+        while not (session.idle or (session.stopping and not session.in_flight)):
+            session.step()
+            session.wait()
+            session.stopping = session.stopping or time.monotonic() >= end
+        session.step()
+    finally:
+        session.close()
 
 
 def _invoke(
