@@ -59,8 +59,7 @@ class Backend:
     def _parsed(self, server: servers.Server | None) -> Settings:
         if server is None:
             return Settings()
-        options = dict(option.split("=", 1) for option in server.options)
-        return settings_.parse(server.name, options, self.database.seconds)
+        return settings_.parse(server.name, settings_.named(server.options), self.database.seconds)
 
 
 @functools.cache
@@ -222,7 +221,7 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
             reason="the foreign data wrapper awslambda has servers, but no user mappings, foreign tables or options",
             hint="Identity and limits are a server's: CREATE SERVER ... FOREIGN DATA WRAPPER awslambda OPTIONS (...).",
         )
-    given = dict(option.split("=", 1) for option in options)
+    given = settings_.named(options)
     settings_.parse(None, given, backend.database.seconds)
     guarded = sorted(settings_.SUPERUSER_ONLY & given.keys())
     if guarded and not backend.database.is_superuser():
