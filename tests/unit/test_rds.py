@@ -87,9 +87,8 @@ def test_problems_are_worded_as_on_rds_and_always_have_a_hint() -> None:
 
 
 def test_a_function_s_error_object_is_cut_before_it_is_too_long() -> None:
-    request = rds.request(given("f"))
     response = Response(200, b'"' + b"x" * 100_000 + b'"', "1", None, "Unhandled", "r-1", 0.1)
-    problem = rds.function_problem(errors.FunctionError(function="f", error="e"), request, response)
+    problem = rds.function_problem(errors.FunctionError(function="f", error="e"), ARN, response)
     assert problem.message == "lambda invocation failed" and problem.sqlstate == "LA001"
-    assert problem.detail.startswith('"f" returned error "Unhandled", details: "')
+    assert problem.detail.startswith(f'"{ARN}" returned error "Unhandled", details: "')
     assert len(problem.detail) < 9000 and "r-1" in problem.hint

@@ -184,7 +184,8 @@ def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function
         try:
             lambda_.raise_function_error(request, response)
         except errors.LambdaError as error:
-            return _rds_problem(backend, rds.function_problem(error, request, response))
+            arn = lambda_.arn(request, settings, backend.database.check_interrupts)
+            return _rds_problem(backend, rds.function_problem(error, arn, response))
         result = _payload(backend, request, response, "json")
     except errors.LambdaError as error:
         return _rds_problem(backend, rds.problem(error))

@@ -66,13 +66,13 @@ def timed(settings: Settings, connect_timeout_ms: str | None, request_timeout_ms
     )
 
 
-def function_problem(error: errors.LambdaError, asked: lambda_.Request, response: lambda_.Response) -> Problem:
+def function_problem(error: errors.LambdaError, arn: str, response: lambda_.Response) -> Problem:
     """The function ran and failed; `error` is what that is in SQL."""
     details = response.payload.decode("utf-8", "replace")[:DETAIL_LIMIT]
     return Problem(
         error.sqlstate,
         "lambda invocation failed",
-        f'"{asked.function.given}" returned error "{response.function_error}", details: "{details}".',
+        f'"{arn}" returned error "{response.function_error}", details: "{details}".',
         f"{error.hint} Request id: {response.request_id}",
     )
 
