@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION aws_lambda._invoke(
   OUT error_detail text,
   OUT error_hint text
 )
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE aws_lambda_python VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@

@@ -14,7 +14,8 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
   JOIN pg_catalog.pg_roles o ON o.oid = s.srvowner
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
   JOIN pg_catalog.pg_proc v ON v.oid = w.fdwvalidator
- WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::pg_catalog.regnamespace
+  JOIN pg_catalog.pg_namespace n ON n.oid = v.pronamespace
+ WHERE v.proname = '_validate_server_options' AND n.nspname = 'awslambda'
  ORDER BY s.srvname
 """
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
@@ -35,7 +36,8 @@ class PlpyDatabase:
         self._plans: dict[str, Any] = {}
 
     def servers(self) -> list[Server]:
-        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them."""
+        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them; none where
+        the extension awslambda is not in the database: aws_lambda does without."""
         rows = self._execute(SERVERS)
         return [
             Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
