@@ -38,7 +38,9 @@ OF_RDS = [  # callable after GRANT USAGE ON SCHEMA and GRANT EXECUTE ON ALL FUNC
     "aws_lambda.invoke(aws_commons._lambda_function_arn_1,jsonb,text,text,jsonb,character varying)",
     "aws_lambda.invoke(aws_commons._lambda_function_arn_1,text,text,text,text,character varying)",
     "aws_lambda.invoke(text,json,text,text,text,json,character varying)",
+    "aws_lambda.invoke(text,json,text,text,text,text)",
     "aws_lambda.invoke(text,jsonb,text,text,text,jsonb,character varying)",
+    "aws_lambda.invoke(text,jsonb,text,text,text,text)",
     "aws_lambda.invoke(text,text,text,text,text,text,character varying)",
 ]
 MEMBERS = """
