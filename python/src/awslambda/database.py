@@ -27,7 +27,8 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
   JOIN pg_catalog.pg_roles o ON o.oid = s.srvowner
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
   JOIN pg_catalog.pg_proc v ON v.oid = w.fdwvalidator
- WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::pg_catalog.regnamespace
+  JOIN pg_catalog.pg_namespace n ON n.oid = v.pronamespace
+ WHERE v.proname = '_validate_server_options' AND n.nspname = 'awslambda'
  ORDER BY s.srvname
 """
 SERVERS_OF = SERVERS.replace("has_server_privilege(", "has_server_privilege($1::pg_catalog.regrole, ")
@@ -216,7 +217,8 @@ class PlpyDatabase:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def servers(self) -> list[Server]:
-        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them."""
+        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them; none where
+        the extension awslambda is not in the database: aws_lambda does without."""
         return [_server(row) for row in self._execute(SERVERS)]
 
     def seconds(self, interval: str) -> float:

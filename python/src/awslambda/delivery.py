@@ -243,7 +243,7 @@ class Delivery:
     def _parse(self, server: servers.Server | None) -> Settings:
         if server is None:
             return Settings()
-        options = dict(option.split("=", 1) for option in server.options)
+        options = settings_.named(server.options)
         return settings_.parse(server.name, options, lambda text: self._database.fetch(SECONDS, text)[0]["seconds"])
 
     def _send(self, batch: Batch) -> None:
