@@ -17,6 +17,7 @@ class LambdaError(Exception):
 
     def __init__(self, *, detail: str = "", hint: str = "", **fields: object) -> None:
         super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
+        self.fields = fields
         self.detail = detail
         self.hint = hint or type(self).hint
 
@@ -215,6 +216,16 @@ class ResponseNotText(LambdaError):
 
     sqlstate = "22021"
     hint = "It ran. Let it return JSON, or base64 for bytes."
+
+
+class InvalidBatchResponse(LambdaError):
+    """The function's answer is no batch response: {reason}."""
+
+    sqlstate = "22032"
+    hint = (
+        "The whole batch counts as failed. A function of a mapping with ReportBatchItemFailures returns "
+        '{"batchItemFailures": [{"itemIdentifier": "..."}]} with the ids of the records to retry, or nothing.'
+    )
 
 
 class NotLoaded(LambdaError):
