@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from awslambda import errors, resources
 
-SERVICES = ("lambda", "sts")  # those that endpoint_url_<service> can be set for
+SERVICES = ("lambda", "sns", "sqs", "sts")  # those that endpoint_url_<service> can be set for
 SUPERUSER_ONLY = frozenset(
     {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "external_id", "ca_bundle"}
 )
