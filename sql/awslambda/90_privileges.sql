@@ -13,7 +13,13 @@ DECLARE
     '@extschema@.awslambda_fn_async(text, text)', '@extschema@.awslambda_fn_async(text, json)',
     '@extschema@.awslambda_fn_async(text, jsonb)',
     'awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text)',
-    'awslambda.diagnostics(text)'];
+    'awslambda.diagnostics(text)',
+    'awslambda.create_event_source_mapping(regclass, text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
+    'awslambda.update_event_source_mapping(text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
+    'awslambda.delete_event_source_mapping(text)',
+    -- What those, row security and the check of a mapping run with the rights of the caller.
+    'awslambda._buried(int)', 'awslambda._filter(text)', 'awslambda._may_call(text, text)',
+    'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN
@@ -21,6 +27,11 @@ BEGIN
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA awslambda, %s TO %s', '@extschema@'::regnamespace, role);
   EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation TO %s', role);
+  EXECUTE format('GRANT SELECT, DELETE ON awslambda.event_source_mapping TO %s', role);
+  EXECUTE format(
+    'GRANT INSERT (%1$s), UPDATE (%1$s, role) ON awslambda.event_source_mapping TO %2$s',
+    'name, source, function_name, enabled, operations, columns, filter, key, event_format, server, invocation_type, batch_size, maximum_batching_window, parallelization_factor, maximum_retry_attempts, maximum_record_age, bisect_batch_on_function_error, function_response_types, on_failure, keep_results',
+    role);
   FOREACH one IN ARRAY callable LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, role);
   END LOOP;
