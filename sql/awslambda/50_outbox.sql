@@ -102,28 +102,42 @@ LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-  parts text[];   -- partition, region, account, function:, name, qualifier
+  parts text[];   -- region, account, name, partition; NULL where the name does not say
   chosen record;
   allowed text;   -- patterns, separated by what none of them contains
   region text;
   target text;
 BEGIN
-  -- A plain name does not need the whole pattern, which is slower.
-  IF function_name IS NULL OR octet_length(function_name) > 64 OR function_name COLLATE "C" !~ '^[a-zA-Z0-9_-]+$' THEN
+  -- What a whole pattern with its parts takes is paid by those who need it: not by plain names, nor by full ARNs.
+  IF starts_with(function_name, 'arn:') THEN
+    IF function_name COLLATE "C" ~ (
+      '^arn:aws[a-zA-Z-]*:lambda:[a-z]{2,}(?:-[a-z]+)+-[0-9]+:[0-9]{12}:function:'
+      '[a-zA-Z0-9_-]{1,64}(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$')
+    THEN
+      parts := ARRAY[
+        split_part(function_name, ':', 4), split_part(function_name, ':', 5), split_part(function_name, ':', 7),
+        split_part(function_name, ':', 2)];
+    END IF;
+  ELSIF octet_length(function_name) <= 64 AND function_name COLLATE "C" ~ '^[a-zA-Z0-9_-]+$' THEN
+    parts := ARRAY[NULL, NULL, function_name];
+  ELSIF length(function_name) <= 64 THEN  -- no part can be too long, and Postgres is slow at counting
     parts := regexp_match(
       function_name COLLATE "C",
-      '^(?:arn:(aws[a-zA-Z-]*):lambda:(?=[a-z]+-))?(?:([a-z]{2,}(?:-[a-z]+)+-[0-9]+):)?(?:([0-9]{12}):)?(function:)?'
-      '([a-zA-Z0-9_-]{1,64})(?::(\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$');
-    IF parts IS NULL
-       OR starts_with(function_name, 'arn:') AND (parts[1] IS NULL OR parts[2] IS NULL OR parts[3] IS NULL OR parts[4] IS NULL)
-    THEN
-      RAISE invalid_parameter_value USING
-        MESSAGE = format(
-          'not the name or ARN of a Lambda function: %L',
-          CASE WHEN length(function_name) > 170 THEN left(function_name, 170) || '...' ELSE function_name END),
-        HINT = 'A name has 1 to 64 letters, digits, - or _, and may be followed by :qualifier; '
-          'an ARN is arn:aws:lambda:region:account:function:name[:qualifier]. Nothing was sent.';
-    END IF;
+      '^(?:([a-z]{2,}(?:-[a-z]+)+-[0-9]+):)?(?:([0-9]{12}):)?(?:function:)?'
+      '([a-zA-Z0-9_-]+)(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]+))?$');
+  ELSE
+    parts := regexp_match(
+      function_name COLLATE "C",
+      '^(?:([a-z]{2,}(?:-[a-z]+)+-[0-9]+):)?(?:([0-9]{12}):)?(?:function:)?'
+      '([a-zA-Z0-9_-]{1,64})(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$');
+  END IF;
+  IF parts IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format(
+        'not the name or ARN of a Lambda function: %L',
+        CASE WHEN length(function_name) > 170 THEN left(function_name, 170) || '...' ELSE function_name END),
+      HINT = 'A name has 1 to 64 letters, digits, - or _, and may be followed by :qualifier; '
+        'an ARN is arn:aws:lambda:region:account:function:name[:qualifier]. Nothing was sent.';
   END IF;
 
   SELECT s.*, count(*) OVER () AS servers,
@@ -174,25 +188,25 @@ BEGIN
   END IF;
 
   SELECT max(o.option_value) FILTER (WHERE o.option_name = 'allowed_resources'),
-         coalesce(parts[2], max(o.option_value) FILTER (WHERE o.option_name = 'region'))
+         coalesce(parts[1], max(o.option_value) FILTER (WHERE o.option_name = 'region'))
     INTO allowed, region
     FROM pg_options_to_table(chosen.srvoptions) AS o;
   IF allowed IS NULL THEN
     RETURN true;
   END IF;
   target := CASE
-    WHEN parts[3] IS NULL THEN 'function:' || coalesce(parts[5], function_name)
-    ELSE format('arn:%s:lambda:%s:%s:function:%s', coalesce(parts[1], awslambda._partition(region)), region, parts[3], parts[5])
+    WHEN parts[2] IS NULL THEN 'function:' || parts[3]
+    ELSE 'arn:' || coalesce(parts[4], awslambda._partition(region)) || ':lambda:' || region || ':' || parts[2]
+         || ':function:' || parts[3]
   END;
   -- The validator lets nothing but these characters into a pattern, and commas and white space between patterns.
   IF NOT EXISTS (
     SELECT FROM regexp_split_to_table(allowed, '[^A-Za-z0-9_.:/*$+=@-]+') AS pattern
-     WHERE starts_with(pattern, 'arn:') = (parts[3] IS NOT NULL)
-       AND (parts[3] IS NOT NULL AND region IS NULL
-            OR target COLLATE "C" LIKE replace(replace(pattern, '_', '\_'), '*', '%'))
+     WHERE starts_with(pattern, 'arn:') = (parts[2] IS NOT NULL)
+       AND coalesce(target COLLATE "C" LIKE replace(replace(pattern, '_', '\_'), '*', '%'), true)
   ) THEN
     RAISE insufficient_privilege USING
-      MESSAGE = format('The server %L does not allow %L.', chosen.name, CASE WHEN parts[3] IS NULL OR region IS NOT NULL THEN target ELSE function_name END),
+      MESSAGE = format('The server %L does not allow %L.', chosen.name, coalesce(target, function_name)),
       HINT = 'Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN.';
   END IF;
   RETURN true;
