@@ -157,7 +157,10 @@ def test_retries_count_and_change_nothing_else(outbox: Outbox) -> None:
             counts = [one["attributes"].pop("ApproximateReceiveCount") for one in (first, third)]
             assert counts == ["1", "3"]
             assert first.pop("receiptHandle") != third.pop("receiptHandle")
-            assert json.loads(first.pop("body")).items() ^ json.loads(third.pop("body")).items() == set()
+            bodies = [one.pop("body") for one in (first, third)]
+            digests = [one.pop("md5OfBody") for one in (first, third)]
+            assert digests == [hashlib.md5(body.encode()).hexdigest() for body in bodies]
+            assert bodies[0].replace('"attempt":1', '"attempt":3') == bodies[1]
         else:
             data = [json.loads(base64.b64decode(one["kinesis"].pop("data"))) for one in (first, third)]
             assert [one.pop("attempt") for one in data] == [1, 3]
@@ -420,7 +423,7 @@ def test_powertools_models_and_data_classes_take_both_formats(outbox: Outbox) ->
     event = outbox.event(mapping, id)
     [parsed] = parse(event, KinesisDataStreamModel).Records
     assert json.loads(parsed.kinesis.data)["new"] == RECORD["new"]
-    assert parsed.kinesis.approximateArrivalTimestamp == TIME.replace(microsecond=123000)
+    assert parsed.kinesis.approximateArrivalTimestamp == MILLISECONDS / 1000
     [change] = KinesisStreamEvent(event).records
     assert change.kinesis.data_as_json()["new"] == RECORD["new"]
 
@@ -459,8 +462,9 @@ def test_a_batch_in_which_nothing_raises_has_no_failures(outbox: Outbox, event_f
 
 
 def test_powertools_raises_when_all_records_of_a_batch_failed(outbox: Outbox) -> None:
-    with raises("LA001", "BatchProcessingError"):
+    with pytest.raises(psycopg.Error, match="BatchProcessingError: All records failed") as caught:
         failed(outbox, "sqs", "powertools-sqs", [("a", 101.0), ("b", 102.0)])
+    assert caught.value.sqlstate == "LA001"
 
 
 def test_the_idempotency_of_powertools_runs_a_message_once_however_often_it_comes(outbox: Outbox) -> None:
