@@ -16,6 +16,7 @@ CREATE TABLE awslambda.outbox (
   server text,
   keep_results interval,
   last_error text,
+  size int NOT NULL GENERATED ALWAYS AS (octet_length(payload::text)) STORED,  -- bytes
   PRIMARY KEY (mapping, id)
 );
 

@@ -17,6 +17,7 @@ class LambdaError(Exception):
 
     def __init__(self, *, detail: str = "", hint: str = "", **fields: object) -> None:
         super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
+        self.fields = fields
         self.detail = detail
         self.hint = hint or type(self).hint
 
