@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parsed = parser.parse_args(arguments)
     try:
-        options = dict(option.split("=", 1) for option in parsed.option)
-        chosen = settings.parse(None, options, _seconds)
+        chosen = settings.parse(None, settings.named(parsed.option), _seconds)
     except ValueError:
         parser.error("an option is NAME=VALUE")
     except errors.LambdaError as error:
