@@ -1,4 +1,4 @@
-"""What a function gets of the outbox: the three formats, and that Powertools for AWS Lambda, unmodified, handles them."""
+"""What a function gets of the outbox: the three formats, which Powertools for AWS Lambda, unmodified, handles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -22,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import FUNCTIONS, Connect, runner
+from tests.docs.markdown import ROOT, Document
 from tests.errors import raises
 
 Sql = Callable[..., Any]
@@ -33,7 +33,15 @@ RECORD = {
     "new": {"id": 7, "name": "Zoë 😀", "temperature": 20.5}, "old": {"id": 7, "name": None, "temperature": 20},
     "changed": ["name", "temperature"], "occurredAt": "2026-11-21T18:21:00.123456Z", "transactionId": "741",
 }  # fmt: skip
-TEXT = json.dumps(RECORD, ensure_ascii=False, separators=(",", ":"))
+OURS = ("eventID", "eventSource", "sequence", "attempt")  # what a batch adds to a record
+ACCOUNT = "123456789012"
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+TEXT = compact(RECORD)
 
 
 class Outbox:
@@ -109,7 +117,8 @@ def test_the_members_of_a_record_come_in_the_documented_order(outbox: Outbox) ->
     mapping = outbox.mapping("postgresql")
     id, _ = outbox.add(mapping)
     assert " ".join(outbox.record(mapping, id)) == (
-        "eventID eventSource eventName database schema table key new old changed occurredAt transactionId sequence attempt"
+        "eventID eventSource eventName database schema table key new old changed occurredAt transactionId "
+        "sequence attempt"
     )
 
 
@@ -147,7 +156,7 @@ def test_a_message_is_its_payload_to_the_byte(outbox: Outbox) -> None:
 def test_retries_count_and_change_nothing_else(outbox: Outbox) -> None:
     for event_format in ("postgresql", "sqs", "kinesis"):
         mapping = outbox.mapping(event_format, name=event_format)
-        id, message_id = outbox.add(mapping)
+        id, _ = outbox.add(mapping)
         first = outbox.record(mapping, id)
         outbox.sql("UPDATE awslambda.outbox SET attempts = 2 WHERE id = %s", id)
         third = outbox.record(mapping, id)
@@ -195,7 +204,9 @@ def test_what_is_no_object_becomes_a_member_of_one(outbox: Outbox, payload: str)
 _leaf = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]))
 _objects = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"])),
-    st.recursive(_leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a}{ ", max_size=3), inner)),
+    st.recursive(
+        _leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a}{ ", max_size=3), inner)
+    ),
     max_size=4,
 )
 
@@ -254,8 +265,7 @@ def test_a_record_of_a_keyed_mapping_is_one_of_a_fifo_queue(outbox: Outbox) -> N
 
 
 def test_a_record_of_an_unkeyed_mapping_is_one_of_a_standard_queue(outbox: Outbox) -> None:
-    for more in ({"source": "unkeyed"}, {"key": []}):
-        mapping = outbox.mapping("sqs", name=f"sensors {more}", **more)  # type: ignore[arg-type]
+    for mapping in (outbox.mapping("sqs", source="unkeyed"), outbox.mapping("sqs", name="keyless", key=[])):
         id, _ = outbox.add(mapping, key=None)
         record = outbox.record(mapping, id)
         assert " ".join(record["attributes"]) == (
@@ -422,14 +432,14 @@ def test_powertools_models_and_data_classes_take_both_formats(outbox: Outbox) ->
     id, _ = outbox.add(mapping)
     event = outbox.event(mapping, id)
     [parsed] = parse(event, KinesisDataStreamModel).Records
-    assert json.loads(parsed.kinesis.data)["new"] == RECORD["new"]
+    assert json.loads(cast(bytes, parsed.kinesis.data))["new"] == RECORD["new"]
     assert parsed.kinesis.approximateArrivalTimestamp == MILLISECONDS / 1000
     [change] = KinesisStreamEvent(event).records
     assert change.kinesis.data_as_json()["new"] == RECORD["new"]
 
 
 def reading(temperature: float) -> str:
-    return json.dumps({**RECORD, "new": {"temperature": temperature}}, ensure_ascii=False, separators=(",", ":"))
+    return compact({**RECORD, "new": {"temperature": temperature}})
 
 
 def failed(outbox: Outbox, event_format: str, function_name: str, readings: list[tuple[str, float]]) -> set[int]:
@@ -478,6 +488,105 @@ def test_the_idempotency_of_powertools_runs_a_message_once_however_often_it_come
         assert answer == {"batchItemFailures": [], "ran": [str(message_id) for _, message_id in added]}
 
 
-def test_the_documented_handlers_are_the_tested_ones() -> None:
-    page = (Path(__file__).parents[2] / "docs/event-formats.md").read_text("utf-8")
-    assert f"```python\n{(FUNCTIONS / 'powertools-sqs.py').read_text('utf-8')}```" in page
+# End to end.
+
+
+@pytest.fixture
+def unhurried(outbox: Outbox) -> Iterator[Outbox]:
+    """An outbox in which a failed record waits until the test says otherwise."""
+    back_off = outbox.sql("SELECT pg_get_functiondef('awslambda._back_off'::regproc)")
+    outbox.sql(
+        "CREATE OR REPLACE FUNCTION awslambda._back_off(attempts int) RETURNS interval LANGUAGE sql"
+        " AS $$ SELECT interval '1 hour' $$"
+    )
+    yield outbox
+    outbox.sql(back_off)
+    outbox.sql("DELETE FROM awslambda._state")
+
+
+@pytest.mark.parametrize(
+    ("event_format", "function_name", "left"),
+    [
+        ("sqs", "powertools-sqs", {1, 4}),
+        ("sqs", "powertools-fifo", {1, 2, 4}),
+        ("kinesis", "powertools-kinesis", {1, 2, 3, 4, 5}),
+    ],
+)
+def test_failures_that_powertools_reports_are_delivered_again_and_nothing_else(
+    unhurried: Outbox, event_format: str, function_name: str, left: set[int]
+) -> None:
+    outbox = unhurried
+    mapping = outbox.mapping(
+        event_format, function_name=function_name, function_response_types=["ReportBatchItemFailures"]
+    )
+    for key, temperature in READINGS:
+        outbox.add(mapping, reading(temperature), key)
+    positions = {id: at for at, id in enumerate(outbox.sql("SELECT array_agg(id ORDER BY id) FROM awslambda.outbox"))}
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    waiting = outbox.sql("SELECT array_agg(id ORDER BY id) FROM awslambda.outbox")
+    assert {positions[id] for id in waiting} == left
+    assert outbox.sql("SELECT max(attempts) FROM awslambda.outbox") == 1
+    assert outbox.sql("SELECT last_error FROM awslambda.outbox WHERE id = %s", min(waiting)) == (
+        "named in batchItemFailures"
+    )
+
+    outbox.sql("UPDATE awslambda.outbox SET payload = %s::json", reading(20.0))
+    outbox.sql("UPDATE awslambda.outbox SET due_at = clock_timestamp() WHERE due_at < 'infinity'")
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
+
+
+@pytest.mark.parametrize("event_format", ["postgresql", "sqs", "kinesis"])
+@pytest.mark.parametrize(
+    "answer",
+    ['"done"', '{"batchItemFailures": [{"itemIdentifier": ""}]}', '{"batchItemFailures": [{"itemIdentifier": "7"}]}'],
+)
+def test_nonsense_in_the_place_of_failures_delivers_nothing(unhurried: Outbox, event_format: str, answer: str) -> None:
+    outbox = unhurried
+    mapping = outbox.mapping(
+        event_format, function_name="answer", function_response_types=["ReportBatchItemFailures"],
+        bisect_batch_on_function_error=False,
+    )  # fmt: skip
+    payload = json.dumps({**RECORD, "new": {"answer": json.loads(answer)}})
+    for key in ("a", "b", "c"):
+        outbox.add(mapping, payload, key)
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    assert outbox.sql("SELECT array_agg(attempts) FROM awslambda.outbox") == [1, 1, 1]
+    assert "InvalidBatchResponse" in outbox.sql("SELECT min(last_error) FROM awslambda.outbox")
+
+
+@pytest.mark.parametrize("event_format", ["postgresql", "sqs", "kinesis"])
+def test_without_report_batch_item_failures_an_answer_is_not_looked_at(unhurried: Outbox, event_format: str) -> None:
+    outbox = unhurried
+    mapping = outbox.mapping(event_format, function_name="answer")
+    payload = json.dumps({**RECORD, "new": {"answer": {"batchItemFailures": [{"itemIdentifier": ""}]}}})
+    outbox.add(mapping, payload)
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
+
+
+# The page.
+
+PAGE = Document(ROOT / "docs/event-formats.md")
+
+
+def test_the_documented_events_are_what_a_function_gets(outbox: Outbox) -> None:
+    documented = [json.loads(block.code) for block in PAGE.blocks if block.language == "json"][:3]
+    [record] = documented[0]["Records"]
+    payload = {name: value for name, value in record.items() if name not in OURS}
+    for event_format, expected in zip(("postgresql", "sqs", "kinesis"), documented, strict=True):
+        mapping = outbox.mapping(
+            event_format, name="users", function_name=f"arn:aws:lambda:eu-west-1:{ACCOUNT}:function:f"
+        )
+        outbox.sql(
+            "INSERT INTO awslambda.outbox (mapping, id, message_id, payload, key, role, enqueued_at)"
+            " VALUES (%s, %s, %s, %s, %s, 'postgres', %s)",
+            mapping, record["sequence"], record["eventID"], compact(payload), '{"id":7}', TIME,
+        )  # fmt: skip
+        assert outbox.event(mapping, record["sequence"]) == expected
+        outbox.sql("DELETE FROM awslambda.event_source_mapping")
+
+
+def test_the_documented_handler_is_the_tested_one() -> None:
+    [block] = [block for block in PAGE.blocks if block.language == "python"]
+    assert block.code == (FUNCTIONS / "powertools-sqs.py").read_text("utf-8")
