@@ -10,7 +10,7 @@ BEGIN
       FROM pg_depend AS d
       JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = '@EXTENSION@'
       JOIN (
-        SELECT 'pg_proc'::regclass, p.oid, 'FUNCTION', p.oid::regprocedure::text,
+        SELECT 'pg_proc'::regclass, p.oid, 'ROUTINE', p.oid::regprocedure::text,
                coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner
           FROM pg_proc AS p
         UNION ALL

@@ -59,3 +59,5 @@ BEGIN
   RETURN true;
 END
 $function$;
+
+CREATE OR REPLACE FUNCTION awslambda._check_home() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$ SELECT $$;

@@ -63,7 +63,7 @@ DECLARE
   slot int;
 BEGIN
   FOREACH slot IN ARRAY slots LOOP
-    IF CASE slot WHEN 64 THEN pg_try_advisory_lock_shared(1635218284, 64) ELSE pg_try_advisory_lock(1635218284, slot) END THEN
+    IF (CASE slot WHEN 64 THEN pg_try_advisory_lock_shared(1635218284, 64) ELSE pg_try_advisory_lock(1635218284, slot) END) THEN
       claimed := claimed || slot;
     END IF;
   END LOOP;
@@ -85,7 +85,11 @@ AS $function$
 DECLARE
   slot int;
 BEGIN
-  FOREACH slot IN ARRAY slots LOOP
+  FOR slot IN
+    SELECT l.objid FROM pg_locks AS l
+     WHERE l.locktype = 'advisory' AND l.classid = 1635218284 AND l.objsubid = 2 AND l.pid = pg_backend_pid()
+       AND l.objid = ANY (slots::oid[])
+  LOOP
     IF slot = 64 THEN
       PERFORM pg_advisory_unlock_shared(1635218284, 64);
       DELETE FROM awslambda._sending AS s WHERE s.pid = pg_backend_pid();
@@ -324,3 +328,43 @@ BEGIN
   END IF;
 END
 $function$;
+
+CREATE OR REPLACE PROCEDURE awslambda.dispatch(
+  max_duration interval DEFAULT '50 s'  -- after which nothing new is sent; what is in flight is finished
+)
+LANGUAGE plpython3u
+AS $python$
+@LOAD@
+plpython.dispatch(plpy, max_duration)
+$python$;
+
+COMMENT ON PROCEDURE awslambda.dispatch(interval) IS
+  'Delivers what is in the outbox, as the program `awslambda dispatch` does, from psql or pg_cron: until nothing is due or max_duration has passed. Not in a transaction block (2D000). No transaction is open while functions run.';
+
+CREATE VIEW awslambda.status WITH (security_barrier) AS
+WITH mappings AS (
+  SELECT m.id, m.name, m.source, m.function_name, m.enabled, m.role FROM awslambda.event_source_mapping AS m
+   WHERE pg_catalog.pg_has_role(m.role::oid, 'USAGE')
+      OR pg_catalog.has_function_privilege('awslambda._settle(json)', 'EXECUTE')
+  UNION ALL
+  SELECT 0, NULL, NULL, NULL, true, NULL
+   WHERE pg_catalog.has_function_privilege('awslambda._settle(json)', 'EXECUTE'))
+SELECT m.name AS mapping, m.source, m.function_name, m.enabled,
+       waiting.pending, sending.in_flight, waiting.oldest_age,
+       coalesce(s.delivered, 0) AS delivered, coalesce(s.failed, 0) AS failed,
+       dead.dead, s.last_error, s.last_error_at, s.paused_reason, s.paused_until,
+       sending.dispatchers
+  FROM mappings AS m
+  LEFT JOIN awslambda._state AS s ON s.mapping = m.id
+ CROSS JOIN LATERAL (
+   SELECT count(*) AS pending, clock_timestamp() - min(o.enqueued_at) AS oldest_age
+     FROM awslambda.outbox AS o WHERE o.mapping = m.id) AS waiting
+ CROSS JOIN LATERAL (
+   SELECT count(*) AS dead FROM awslambda.dead_letter AS d WHERE d.mapping = m.id) AS dead
+ CROSS JOIN LATERAL (
+   SELECT coalesce(sum(i.batches), 0) AS in_flight, array_agg(i.pid || '@' || i.host) AS dispatchers
+     FROM awslambda._sending AS i JOIN pg_catalog.pg_stat_activity AS a ON a.pid = i.pid
+    WHERE i.mapping = m.id) AS sending;
+
+COMMENT ON VIEW awslambda.status IS
+  'Delivery of each mapping that the current user may see; all, and direct messages (mapping is NULL), for a dispatcher''s role. pending: records in the outbox; in_flight: batches that are being sent; delivered and failed: records and attempts so far, up to a second old; dead: dead letters.';

@@ -72,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "status":
         return _status(parsed.dsn, parsed.watch, parsed.json)
     try:
-        given = dict(option.split("=", 1) for option in parsed.option)
-        chosen = settings.parse(None, given, _seconds)
+        chosen = settings.parse(None, settings.named(parsed.option), _seconds)
     except ValueError:
         parser.error("an option is NAME=VALUE")
     except errors.LambdaError as error:

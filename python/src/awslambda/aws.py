@@ -11,6 +11,7 @@ import contextlib
 import signal
 import subprocess
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ NOT_KNOWN = (
     "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity", "RequestExpired",
     "SignatureDoesNotMatch", "UnrecognizedClientException",
 )  # fmt: skip
+ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Identity:
         self._urls: dict[tuple[str, str], Url] = {}
         self._clients: dict[tuple[str, str], tuple[object, Any]] = {}  # with the credentials each was made for
         self._making = threading.Lock()  # clients: a session may not make two at once
+        self._account: str | None = None
+        self._ask_account_from = 0.0
 
     def region(self, wait: Wait) -> tuple[str, str]:
         """The region of this identity, and where it came from."""
@@ -157,14 +161,28 @@ class Identity:
             **credentials,
         )
 
-    def caller(self, wait: Wait) -> str:
-        """The ARN that STS knows these credentials by."""
-        region, _ = self.region(wait)
+    def caller(self, wait: Wait, region: str, seconds: float) -> str:
+        """The ARN that STS, in this region, knows these credentials by; it has so many seconds to say so."""
         access_key, secret_key, token = self.frozen_credentials(wait)[:3]
-        sts = self.client(
-            "sts", region, aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token
-        )
-        return str(self._in_thread(lambda: sts.get_caller_identity()["Arn"], wait))
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
+        sts = _translated(lambda: self.client("sts", region, **keys))
+        try:  # the client is this call's own: a thread left behind with it does not make the Identity useless
+            return str(wait.within(seconds).in_thread(lambda: _translated(sts.get_caller_identity))["Arn"])
+        except TimeoutError:
+            raise errors.CredentialsUnavailable(reason="no answer in time") from None
+
+    def account(self, wait: Wait, region: str, seconds: float) -> str | None:
+        """The account that this identity is in. If nothing else says so, STS is asked, as by `caller`: once, or again
+        after `ASK_AGAIN` if it did not answer. Until then this is None."""
+        if self._settings.role_arn:
+            return self._settings.role_arn.split(":")[4]
+        if self._account is None and time.monotonic() >= self._ask_account_from:
+            try:
+                known = self.frozen_credentials(wait).account_id
+                self._account = known or self.caller(wait, region, seconds).split(":")[4]
+            except errors.LambdaError:
+                self._ask_account_from = time.monotonic() + ASK_AGAIN
+        return self._account
 
     def request(  # noqa: PLR0917
         self, service: str, region: str, operation: str, parameters: Mapping[str, str], destination: str, wait: Wait

@@ -27,9 +27,12 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
   JOIN pg_catalog.pg_roles o ON o.oid = s.srvowner
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
   JOIN pg_catalog.pg_proc v ON v.oid = w.fdwvalidator
- WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::pg_catalog.regnamespace
+  JOIN pg_catalog.pg_namespace n ON n.oid = v.pronamespace
+ WHERE v.proname = '_validate_server_options' AND n.nspname = 'awslambda'
  ORDER BY s.srvname
 """
+SERVERS_OF = SERVERS.replace("has_server_privilege(", "has_server_privilege($1::pg_catalog.regrole, ")
+SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
 INTERRUPTS = "SELECT"
 ENCODING = "SELECT pg_catalog.getdatabaseencoding() AS encoding"
@@ -191,6 +194,15 @@ class PsycopgDatabase:
         self._connection.close()
 
 
+def servers_of(database: Database, role: str) -> list[Server]:
+    """All servers of our foreign data wrapper, and which of them a role (as regrole prints it) may use."""
+    return [_server(row) for row in database.fetch(SERVERS_OF, role)]
+
+
+def _server(row: Mapping[str, Any]) -> Server:
+    return Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
+
+
 def _defaults(given: Mapping[str, Any]) -> dict[str, str]:
     """Connection parameters where nothing was said. Of several hosts the one is wanted that takes writes."""
     hosts = str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST", ""))
@@ -215,12 +227,9 @@ class PlpyDatabase:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def servers(self) -> list[Server]:
-        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them."""
-        rows = self._execute(SERVERS)
-        return [
-            Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
-            for row in rows
-        ]
+        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them; none where
+        the extension awslambda is not in the database: aws_lambda does without."""
+        return [_server(row) for row in self._execute(SERVERS)]
 
     def seconds(self, interval: str) -> float:
         """An interval as Postgres reads it; ValueError if it does not."""
@@ -263,3 +272,19 @@ class PlpyDatabase:
         if query not in self._plans:
             self._plans[query] = self._plpy.prepare(query, ["text"] * len(arguments))
         return self._plpy.execute(self._plans[query], list(arguments))
+
+
+class CommittingDatabase(PlpyDatabase):
+    """The same in a procedure: each query is a transaction, so that none is open, and no snapshot held, in between."""
+
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        """As Database says. A procedure that commits cannot have SET: so each transaction begins with it."""
+        self._execute(SEARCH_PATH)
+        rows = super().fetch(query, *arguments)
+        self._plpy.commit()
+        return rows
+
+    def check_interrupts(self) -> None:
+        """As PlpyDatabase's; its snapshot goes at once."""
+        super().check_interrupts()
+        self._plpy.commit()

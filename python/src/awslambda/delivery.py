@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from awslambda import batch as batch_
-from awslambda import destinations, errors, outbox, resources, servers
+from awslambda import errors, outbox, resources, servers
 from awslambda import invoke as lambda_
 from awslambda import settings as settings_
 from awslambda.connection import Connections
-from awslambda.database import Database
+from awslambda.database import SECONDS, Database, servers_of
 from awslambda.outbox import Batch, Death, Outcome, Result
 from awslambda.settings import Settings
 
@@ -229,9 +229,9 @@ class Delivery:
         key = (mapping.role, mapping.server)
         if key not in self._settings:
             try:
-                server = servers.choose(self._database.servers(mapping.role), mapping.server, mapping.role)
+                server = servers.choose(servers_of(self._database, mapping.role), mapping.server, mapping.role)
                 if server not in self._parsed:
-                    self._parsed[server] = settings_.of(server, self._database.seconds)
+                    self._parsed[server] = self._parse(server)
                 self._settings[key] = self._parsed[server]
             except errors.LambdaError as error:
                 self._settings[key] = error
@@ -239,6 +239,12 @@ class Delivery:
         if isinstance(found, errors.LambdaError):
             raise found
         return found
+
+    def _parse(self, server: servers.Server | None) -> Settings:
+        if server is None:
+            return Settings()
+        options = settings_.named(server.options)
+        return settings_.parse(server.name, options, lambda text: self._database.fetch(SECONDS, text)[0]["seconds"])
 
     def _send(self, batch: Batch) -> None:
         mapping = batch.route.mapping
@@ -314,7 +320,7 @@ class Delivery:
 
     def _invoke(self, sending: Sending, connections: Connections) -> Result:
         self._check()
-        if self._database.silence() > STALE:
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - self._database.last_seen > STALE:
             return Result(Outcome.UNSENT)
         mapping = sending.batch.route.mapping
         try:
@@ -334,6 +340,8 @@ class Delivery:
 
     def _tell(self, telling: Telling) -> str | None:
         """Why the destination could not be told; None if it was."""
+        from awslambda import destinations
+
         death = telling.death
         try:
             destinations.send(
