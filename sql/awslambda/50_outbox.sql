@@ -21,7 +21,7 @@ CREATE TABLE awslambda.outbox (
 );
 
 CREATE INDEX outbox_due ON awslambda.outbox (mapping, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX outbox_behind ON awslambda.outbox (mapping, hashtextextended(key, 0), id) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_behind ON awslambda.outbox (hashtextextended(key, mapping), id) WHERE due_at IS NOT NULL;
 
 CREATE TABLE awslambda.dead_letter (
   message_id uuid PRIMARY KEY,
