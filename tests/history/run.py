@@ -38,7 +38,7 @@ SETTINGS = {
     "max_wal_size": "'96MB'", "min_wal_size": "'32MB'", "checkpoint_timeout": "'30s'", "log_lock_waits": "on",
     "log_checkpoints": "off",
 }  # fmt: skip
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "eu-west-1"}
 # As the extension's, but a hundred times shorter.
 BACK_OFF = """
 CREATE OR REPLACE FUNCTION awslambda._back_off(attempts int) RETURNS interval LANGUAGE sql VOLATILE AS
