@@ -147,6 +147,7 @@ class World:
         self.log = self.folder / "dispatchers.log"
         self.faults: list[Fault] = []
         self.done: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()  # why CALL ended
         self.dispatchers: list[Dispatcher] = []
         self.number = 0
         self.program = PROGRAM
@@ -219,7 +220,8 @@ class World:
                         with contextlib.suppress(psycopg.errors.QueryCanceled):
                             session.execute("CALL awslambda.dispatch('3 s')")
                         time.sleep(0.01)
-            except psycopg.OperationalError:
+            except psycopg.Error as error:
+                self.ended[str(error).splitlines()[0]] += 1
                 time.sleep(0.2)
 
     def backends(self, pattern: str) -> list[int]:
