@@ -116,7 +116,7 @@ def test_names_and_allowed_resources_are_as_in_python(session: psycopg.Connectio
     rules, refused = Rules(session), 0
     randomly = random.Random(4)  # noqa: S311 - the same cases each time
     pieces = ["arn:aws:lambda:", "eu-west-1:", "123456789012:", "function:", "f", "a" * 63, ":", "prod", "-1", "$LATEST"]
-    names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(300)]
+    names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(200)]
     for patterns, region in itertools.product(PATTERNS, ("eu-west-1", "cn-north-1")):
         with session.transaction(force_rollback=True):
             given = "" if patterns is None else f", allowed_resources '{patterns}'"
