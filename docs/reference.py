@@ -104,7 +104,8 @@ def plain(comment: str) -> str:
 def main() -> None:
     with Cluster() as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as session:
         session.execute("SET client_min_messages = warning")
-        session.execute("CREATE EXTENSION aws_lambda CASCADE")
+        for extension in ("awslambda", "aws_lambda"):
+            session.execute(f"CREATE EXTENSION {extension} CASCADE")
         for line in reference(session):
             print(line)
 

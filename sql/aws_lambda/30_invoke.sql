@@ -1,4 +1,5 @@
--- aws_lambda.invoke in RDS's overloads, and two more for payloads without a type.
+-- aws_lambda.invoke in RDS's overloads, two for the six arguments of its documentation, and two for payloads without a
+-- type.
 --
 -- An IN and an OUT argument are both called payload, which PL/pgSQL refuses: so the overloads are SQL with $n. RDS's
 -- error texts need RAISE, since what Python raises has its class before the message: so _call is PL/pgSQL. All of
@@ -7,7 +8,7 @@
 CREATE OR REPLACE FUNCTION aws_lambda._invoke(
   function_name text,
   payload text,
-  is_json boolean,            -- whether payload comes from json or jsonb
+  is_json boolean,            -- whether payload and context come from json or jsonb
   region text,
   invocation_type text,
   log_type text,
@@ -24,7 +25,7 @@ CREATE OR REPLACE FUNCTION aws_lambda._invoke(
   OUT error_detail text,
   OUT error_hint text
 )
-LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
+LANGUAGE aws_lambda_python VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
@@ -163,6 +164,54 @@ $function$;
 
 COMMENT ON FUNCTION aws_lambda.invoke(aws_commons._lambda_function_arn_1, jsonb, text, text, jsonb, varchar) IS
   'As aws_lambda.invoke(text, json, ...), with jsonb, the function from aws_commons.create_lambda_function_arn and without region.';
+
+-- Six arguments that RDS documents, and says of that the function is not unique: Postgres prefers text for a literal
+-- without a type, and of RDS's own overloads one has json fifth, the other sixth. What reads a function's name as text
+-- sees whether it is (name,region). Who names an argument or passes another number of them never comes here.
+
+CREATE OR REPLACE FUNCTION aws_lambda.invoke(
+  function_name text,              -- as psql's \gset makes it of aws_commons.create_lambda_function_arn
+  payload json,
+  type_or_region text,             -- with (name,region) before it the first of each pair counts, otherwise the second
+  log_type_or_type text,
+  context_or_log_type text,
+  qualifier_or_context text,
+  OUT status_code integer,
+  OUT payload json,
+  OUT executed_version text,
+  OUT log_result text
+)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT c.status_code, c.result::json, c.executed_version, c.log_result
+    FROM aws_lambda._call($1, $2::text, false, $3, $4, $5, $6, NULL) AS c
+$function$;
+
+COMMENT ON FUNCTION aws_lambda.invoke(text, json, text, text, text, text) IS
+  'As aws_lambda.invoke with json, for six arguments that are literals without a type but for the payload, as in RDS''s documentation. By name the others are called.';
+
+CREATE OR REPLACE FUNCTION aws_lambda.invoke(
+  function_name text,              -- as psql's \gset makes it of aws_commons.create_lambda_function_arn
+  payload jsonb,
+  type_or_region text,             -- with (name,region) before it the first of each pair counts, otherwise the second
+  log_type_or_type text,
+  context_or_log_type text,
+  qualifier_or_context text,
+  OUT status_code integer,
+  OUT payload jsonb,
+  OUT executed_version text,
+  OUT log_result text
+)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT c.status_code, c.result::jsonb, c.executed_version, c.log_result
+    FROM aws_lambda._call($1, $2::text, false, $3, $4, $5, $6, NULL) AS c
+$function$;
+
+COMMENT ON FUNCTION aws_lambda.invoke(text, jsonb, text, text, text, text) IS
+  'As aws_lambda.invoke with jsonb, for six arguments that are literals without a type but for the payload, as in RDS''s documentation. By name the others are called.';
 
 -- RDS does not have these two: a payload without a type is ambiguous there, one of type text is refused. json and jsonb
 -- are never cast to text by themselves, so no call that RDS takes comes here.

@@ -16,12 +16,13 @@ CREATE TABLE awslambda.outbox (
   server text,
   keep_results interval,
   last_error text,
+  size int NOT NULL GENERATED ALWAYS AS (octet_length(payload::text)) STORED,  -- bytes
   PRIMARY KEY (mapping, id)
 );
 
 CREATE INDEX outbox_due ON awslambda.outbox (mapping, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_behind ON awslambda.outbox (hashtextextended(key, mapping), id) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_kept ON awslambda.outbox (message_id) WHERE keep_results IS NOT NULL;
-CREATE INDEX outbox_behind ON awslambda.outbox (mapping, hashtextextended(key, 0), id) WHERE due_at IS NOT NULL;
 
 CREATE TABLE awslambda.dead_letter (
   message_id uuid PRIMARY KEY,

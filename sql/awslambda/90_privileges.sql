@@ -17,9 +17,15 @@ DECLARE
     'awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text)',
     'awslambda.enqueue(text, jsonb, text, interval, text, text, interval)',
     'awslambda._enqueue(text, json, text, interval, text, text, interval)',
-    'awslambda._may_call(text, text)', 'awslambda._partition(text)',
+    'awslambda._partition(text)',
     'awslambda.redrive(uuid[])', 'awslambda.purge(uuid[])', 'awslambda.result(uuid, interval)',
-    'awslambda.diagnostics(text)'];
+    'awslambda.diagnostics(text)',
+    'awslambda.create_event_source_mapping(regclass, text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
+    'awslambda.update_event_source_mapping(text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
+    'awslambda.delete_event_source_mapping(text)',
+    -- What those, row security and the check of a mapping run with the rights of the caller.
+    'awslambda._buried(int)', 'awslambda._filter(text)', 'awslambda._may_call(text, text)',
+    'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN
@@ -27,12 +33,18 @@ BEGIN
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA awslambda, %s TO %s', '@extschema@'::regnamespace, role);
   EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation TO %s', role);
+  EXECUTE format('GRANT DELETE ON awslambda.event_source_mapping TO %s', role);
+  EXECUTE format(
+    'GRANT INSERT (%1$s), UPDATE (%1$s, role) ON awslambda.event_source_mapping TO %2$s',
+    'name, source, function_name, enabled, operations, columns, filter, key, event_format, server, invocation_type, batch_size, maximum_batching_window, parallelization_factor, maximum_retry_attempts, maximum_record_age, bisect_batch_on_function_error, function_response_types, on_failure, keep_results',
+    role);
   FOREACH one IN ARRAY callable LOOP
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, role);
   END LOOP;
   -- Which rows, says row security.
   EXECUTE format(
-    'GRANT SELECT ON awslambda.outbox, awslambda.dead_letter, awslambda._result, awslambda.event_source_mapping TO %s', role);
+    'GRANT SELECT ON awslambda.outbox, awslambda.dead_letter, awslambda._result, awslambda.event_source_mapping, awslambda.status TO %s',
+    role);
   EXECUTE format(
     'GRANT INSERT (function_name, payload, key, due_at, invocation_type, server, keep_results) ON awslambda.outbox TO %s', role);
   EXECUTE format('GRANT UPDATE (attempts), DELETE ON awslambda.dead_letter TO %s', role);
@@ -53,7 +65,9 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
   callable CONSTANT regprocedure[] := ARRAY[
-    'awslambda._check_home()'];
+    'awslambda._check_home()', 'awslambda._slots()', 'awslambda._claim(int[])', 'awslambda._release(int[])',
+    'awslambda._mappings()', 'awslambda._look(bigint, int[], bigint[], int[])', 'awslambda._flush()',
+    'awslambda._batch(int, bigint[])', 'awslambda._settle(json)', 'awslambda.dispatch(interval)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN
@@ -63,6 +77,7 @@ BEGIN
   FOREACH one IN ARRAY callable LOOP
     EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', one, role);
   END LOOP;
+  EXECUTE format('GRANT SELECT ON awslambda.status TO %s', role);
 END
 $function$;
 

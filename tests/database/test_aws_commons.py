@@ -16,7 +16,14 @@ from tests.errors import raises
 Sql = Callable[..., Any]
 CALL = "SELECT (aws_lambda.invoke(aws_commons.create_lambda_function_arn('lambdaTest'), '{}'::json)).status_code"
 INSTALLED = "SELECT array_agg(extname::text ORDER BY extname) FROM pg_extension WHERE extname LIKE 'aws%'"
-ALL = ["aws_commons", "aws_lambda", "awslambda"]
+OF_RDS = ["aws_commons", "aws_lambda"]
+OBJECTS = """
+SELECT array_agg(o ORDER BY o) FROM (
+  SELECT 'function ' || oid::regprocedure FROM pg_proc UNION ALL SELECT 'type ' || oid::regtype FROM pg_type
+  UNION ALL SELECT 'schema ' || nspname FROM pg_namespace UNION ALL SELECT 'language ' || lanname FROM pg_language
+  UNION ALL SELECT 'acl ' || objoid FROM pg_init_privs
+  UNION ALL SELECT 'comment ' || description FROM pg_description) AS all_of_them(o)
+"""
 
 
 @pytest.fixture
@@ -38,12 +45,11 @@ def rds(sql: Sql) -> Sql:
 CREATE = {
     "cascade": ["CREATE EXTENSION IF NOT EXISTS aws_lambda CASCADE"],
     "as in dumps": [
-        f"CREATE EXTENSION IF NOT EXISTS {name} WITH SCHEMA {schema}"
-        for name, schema in (("plpython3u", "pg_catalog"), ("awslambda", "public"), ("aws_commons", "public"),
-                             ("aws_lambda", "public"))
+        "CREATE EXTENSION IF NOT EXISTS aws_commons WITH SCHEMA public",
+        "CREATE EXTENSION IF NOT EXISTS aws_lambda WITH SCHEMA public",
     ],
     "with schema": ["CREATE EXTENSION IF NOT EXISTS aws_lambda WITH SCHEMA public CASCADE"],
-    "one by one": ["CREATE EXTENSION IF NOT EXISTS aws_commons", "CREATE EXTENSION IF NOT EXISTS aws_lambda CASCADE"],
+    "one by one": ["CREATE EXTENSION IF NOT EXISTS aws_commons", "CREATE EXTENSION IF NOT EXISTS aws_lambda"],
     "in a block": [
         """DO $$ BEGIN
              IF EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'aws_lambda') THEN
@@ -66,7 +72,10 @@ CREATE = {
 def test_every_form_of_create_extension_works_and_shows_schema_public(empty: Sql, form: str) -> None:
     for statement in CREATE[form]:
         empty(statement)
-    assert empty(INSTALLED) == ALL
+    assert empty(INSTALLED) == OF_RDS
+    assert empty("SELECT array_agg(lanname::text ORDER BY oid) FROM pg_language WHERE lanname ~ 'python'") == [
+        "aws_lambda_python"
+    ]
     assert empty(
         "SELECT array_agg(DISTINCT extnamespace::regnamespace::text) FROM pg_extension WHERE extname ~ '^aws'"
     ) == ["public"]
@@ -88,7 +97,6 @@ def test_aws_lambda_without_cascade_says_what_it_requires(empty: Sql) -> None:
 
 @pytest.mark.parametrize("extension", ["aws_commons", "aws_lambda"])
 def test_only_a_superuser_creates_them(empty: Sql, extension: str) -> None:
-    empty("CREATE EXTENSION awslambda CASCADE")
     empty("CREATE ROLE almost CREATEDB CREATEROLE")
     empty("GRANT ALL ON DATABASE empty TO almost; GRANT ALL ON SCHEMA public TO almost")
     empty("SET ROLE almost")
@@ -102,21 +110,93 @@ def test_only_a_superuser_creates_them(empty: Sql, extension: str) -> None:
 
 
 def test_drop_extension_leaves_nothing(empty: Sql) -> None:
-    objects = "SELECT (SELECT array_agg(nspname ORDER BY 1) FROM pg_namespace), (SELECT count(*) FROM pg_proc)"
-    empty("CREATE EXTENSION awslambda CASCADE")
-    before = empty(objects)
+    before = empty(OBJECTS)
     empty("CREATE EXTENSION aws_lambda CASCADE")
     assert empty(CALL) == 200
     with raises("2BP01", "extension aws_lambda depends on extension aws_commons"):
         empty("DROP EXTENSION aws_commons")
     empty("DROP EXTENSION aws_lambda CASCADE")
-    assert empty(INSTALLED) == ["aws_commons", "awslambda"]
+    assert empty(INSTALLED) == ["aws_commons"]
+    assert empty("SELECT count(*) FROM pg_language WHERE lanname ~ 'python'") == 0
     empty("CREATE EXTENSION aws_lambda")
     empty("DROP EXTENSION aws_commons CASCADE")
-    assert empty(objects) == before
+    assert empty(OBJECTS) == before
+
+
+def test_servers_count_from_when_awslambda_is_there_until_it_goes(empty: Sql) -> None:
     empty("CREATE EXTENSION aws_lambda CASCADE")
+    assert empty(CALL) == 200
+    empty("CREATE EXTENSION awslambda CASCADE")
+    assert empty(CALL) == 200
+    assert empty("SELECT awslambda_fn('lambdaTest', '{}'::json)") == {"Status": "OK"}
+    empty("CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (allowed_resources 'function:other')")
+    with raises("42501", "The server 'aws' does not allow 'function:lambdaTest'"):
+        empty(CALL)
     empty("DROP EXTENSION awslambda CASCADE")
-    assert empty(INSTALLED) == ["aws_commons"]
+    empty("DROP EXTENSION plpython3u")
+    assert empty(INSTALLED) == OF_RDS
+    assert empty(CALL) == 200
+    empty("CREATE EXTENSION awslambda CASCADE")
+    empty("DROP EXTENSION aws_lambda")
+    assert empty("SELECT awslambda_fn('lambdaTest', '{}'::json)") == {"Status": "OK"}
+
+
+RDS_DUMP = """
+SET statement_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET client_min_messages = warning;
+SET row_security = off;
+
+CREATE EXTENSION IF NOT EXISTS aws_commons WITH SCHEMA public;
+COMMENT ON EXTENSION aws_commons IS 'Common data types across AWS services';
+CREATE EXTENSION IF NOT EXISTS aws_lambda WITH SCHEMA public;
+COMMENT ON EXTENSION aws_lambda IS 'AWS Lambda integration';
+
+CREATE FUNCTION public.tell() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+  SELECT payload INTO NEW.answer FROM aws_lambda.invoke(NEW.target, json_build_object('name', NEW.name));
+  RETURN NEW;
+END
+$$;
+ALTER FUNCTION public.tell() OWNER TO postgres;
+
+CREATE FUNCTION public.told(name text) RETURNS json
+    LANGUAGE sql
+    AS $$ SELECT payload FROM aws_lambda.invoke('lambdaTest', json_build_object('name', name)) $$;
+
+SET default_tablespace = '';
+SET default_table_access_method = heap;
+
+CREATE TABLE public.calls (
+    name text,
+    target aws_commons._lambda_function_arn_1,
+    answer json
+);
+ALTER TABLE public.calls OWNER TO postgres;
+
+COPY public.calls (name, target, answer) FROM stdin;
+alice\t(lambdaTest,us-east-1)\t{"Status": "OK"}
+\\.
+
+CREATE TRIGGER tell BEFORE INSERT ON public.calls FOR EACH ROW EXECUTE FUNCTION public.tell();
+
+GRANT USAGE ON SCHEMA aws_lambda TO postgres;
+GRANT ALL ON FUNCTION aws_lambda.invoke(function_name text, payload json, region text, invocation_type text, log_type text, context json, qualifier character varying, OUT status_code integer, OUT payload json, OUT executed_version text, OUT log_result text) TO postgres;
+"""  # noqa: E501 - as pg_dump writes it
+
+
+def test_a_dump_of_rds_restores_into_an_empty_database_and_calls(empty: Sql, cluster: Cluster) -> None:
+    restored = cluster.psql("-v", "ON_ERROR_STOP=1", "-q", database="empty", sql=RDS_DUMP)
+    assert restored.returncode == 0, restored.stderr
+    assert empty(INSTALLED) == OF_RDS
+    empty("INSERT INTO calls SELECT 'bob', target FROM calls")
+    assert empty("SELECT answer FROM calls WHERE name = 'bob'") == {"name": "bob", "Status": "OK"}
+    assert empty("SELECT told('carol')") == {"name": "carol", "Status": "OK"}
 
 
 def test_a_schema_that_belongs_to_another_extension_is_refused_by_its_name(empty: Sql) -> None:
@@ -193,7 +273,7 @@ def test_a_dump_with_a_column_of_the_composite_restores_elsewhere(
         [cluster.bindir / "pg_dump", cluster.dsn(database)], capture_output=True, text=True, check=True
     ).stdout
     assert "CREATE EXTENSION IF NOT EXISTS aws_lambda WITH SCHEMA public;" in dump
-    assert "CREATE FUNCTION aws_" not in dump
+    assert "CREATE FUNCTION aws_" not in dump and "LANGUAGE aws_lambda_python" not in dump
     restored = cluster.psql("-v", "ON_ERROR_STOP=1", "-q", database="empty", sql=dump)
     assert restored.returncode == 0, restored.stderr
     assert empty("SELECT arn::text, (file).file_path FROM targets") == ("(lambdaTest,us-east-1)", "a file")
@@ -209,8 +289,8 @@ def test_a_dump_with_a_column_of_the_composite_restores_elsewhere(
 
 def test_every_python_body_compiles(rds: Sql) -> None:
     bodies = rds(
-        """SELECT array_agg(plpython3_validator(p.oid)::text) FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-            WHERE l.lanname = 'plpython3u' AND p.pronamespace = 'aws_lambda'::regnamespace"""
+        """SELECT array_agg(aws_lambda._python_validator(p.oid)::text)
+             FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE l.lanname = 'aws_lambda_python'"""
     )
     assert len(bodies) == 1
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +152,35 @@ FORMS = {
     "('(f:prod,)', '{\"a\":1}'::json, 'eu-west-1')": Asked(
         "f:prod", "eu-west-1", "RequestResponse", "None", {"a": 1}, None
     ),
+    # Its six arguments, which are "not unique" on RDS.
+    "('(f,eu-west-1)', '{\"a\":1}'::json, 'RequestResponse', 'Tail', '{\"custom\":{}}', '$LATEST')": Asked(
+        "f?Qualifier=$LATEST", "eu-west-1", "RequestResponse", "Tail", {"a": 1}, {"custom": {}}
+    ),
+    "('(f,eu-west-1)', '{\"a\":1}'::jsonb, 'Event', 'None', NULL, 'prod')": Asked(
+        "f?Qualifier=prod", "eu-west-1", "Event", "None", {"a": 1}, None
+    ),
+    "('(f,)', '{\"a\":1}'::json, 'RequestResponse', 'Tail', '{\"custom\":{}}', NULL)": Asked(
+        "f", "us-east-1", "RequestResponse", "Tail", {"a": 1}, {"custom": {}}
+    ),
+    "('f', '{\"a\":1}'::json, 'eu-west-1', 'Event', 'None', '{\"custom\":{}}')": Asked(
+        "f", "eu-west-1", "Event", "None", {"a": 1}, {"custom": {}}
+    ),
+    "('(f,eu-west-1)', '{\"a\":1}', 'RequestResponse', 'Tail', '{\"custom\":{}}', '3')": Asked(
+        "f?Qualifier=3", "eu-west-1", "RequestResponse", "Tail", {"a": 1}, {"custom": {}}
+    ),
+    # Of these six RDS resolves some: to the same.
+    "('(\"f\",eu-west-1)', '{\"a\":1}'::json, 'Event', 'None', '{\"custom\":{}}', 'prod'::text)": Asked(
+        "f?Qualifier=prod", "eu-west-1", "Event", "None", {"a": 1}, {"custom": {}}
+    ),
+    "('(f,eu-west-1)', '{\"a\":1}'::json, 'Event', 'None', '{\"custom\":{}}', 'prod'::varchar)": Asked(
+        "f?Qualifier=prod", "eu-west-1", "Event", "None", {"a": 1}, {"custom": {}}
+    ),
+    "('f'::text, '{\"a\":1}'::jsonb, 'eu-west-1', 'Event', 'None', '{\"custom\":{}}')": Asked(
+        "f", "eu-west-1", "Event", "None", {"a": 1}, {"custom": {}}
+    ),
+    "('f', '{\"a\":1}'::json, NULL, 'Event', 'None', '{\"custom\":{}}'::json)": Asked(
+        "f", "us-east-1", "Event", "None", {"a": 1}, {"custom": {}}
+    ),
     # Payloads without a type, which are "not unique" on RDS.
     "('f', '{\"a\":1}')": F,
     "('f', '{\"a\":1}', NULL, 'Event')": Asked("f", "us-east-1", "Event", "None", {"a": 1}, None),
@@ -174,25 +206,107 @@ def test_a_call_asks_what_it_asks_on_rds(through: Any, form: str) -> None:
     assert [asked(request) for request in endpoint.requests] == [FORMS[form]] * 2
 
 
-RESOLVED = {
+STAND_INS = """
+DO $$
+DECLARE one record; schema text;
+BEGIN
+  FOR one IN
+    SELECT oid::regprocedure::text AS name, regexp_replace(pg_get_function_arguments(oid), ', OUT .*', '') AS arguments,
+           pronargdefaults > 0 AND proargtypes[1] <> 'text'::regtype AS on_rds
+      FROM pg_proc WHERE pronamespace = 'aws_lambda'::regnamespace AND proname = 'invoke'
+  LOOP
+    FOREACH schema IN ARRAY CASE WHEN one.on_rds THEN '{of_rds,of_ours}' ELSE '{of_ours}' END::text[] LOOP
+      EXECUTE format('CREATE FUNCTION %I.invoke(%s) RETURNS text LANGUAGE sql AS %L',
+                     schema, one.arguments, format('SELECT %L', one.name));
+    END LOOP;
+  END LOOP;
+END $$
+"""
+RESOLVE = """
+CREATE FUNCTION resolve(schema text, arguments text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE found text;
+BEGIN
+  EXECUTE format('SELECT %I.invoke(%s)', schema, arguments) INTO found;
+  RETURN found;
+EXCEPTION WHEN ambiguous_function OR undefined_function THEN
+  RETURN SQLSTATE;
+END $$
+"""
+COMPOSITE = "aws_commons._lambda_function_arn_1"
+KINDS = [  # of each argument by position; None has no type
+    [None, "text", "varchar", COMPOSITE],
+    [None, "json", "jsonb", "text"],
+    [None, "text"],
+    [None, "text"],
+    [None, "text", "varchar", "json", "jsonb"],
+    [None, "text", "varchar", "json", "jsonb"],
+    [None, "text", "varchar", "json", "jsonb"],
+]
+
+
+@pytest.fixture
+def resolved(sql: Sql, connect: Connect) -> list[tuple[tuple[str | None, ...], str, str]]:
+    """Every call by position as kinds of its arguments: the overload that Postgres takes, or the SQLSTATE of its
+    refusal, with RDS's four signatures alone and with ours."""
+    sql("CREATE EXTENSION aws_lambda CASCADE")
+    sql("CREATE SCHEMA of_rds; CREATE SCHEMA of_ours")
+    sql(STAND_INS)
+    sql(RESOLVE)
+    calls = [call for n in range(2, 8) for call in itertools.product(*KINDS[:n])]
+    written = [", ".join("NULL" + (f"::{kind}" if kind else "") for kind in call) for call in calls]
+    rows = connect().execute(
+        "SELECT resolve('of_rds', c), resolve('of_ours', c) FROM unnest(%s::text[]) WITH ORDINALITY AS t (c, n) "
+        "ORDER BY n",
+        (written,),
+    )
+    return [(call, *row) for call, row in zip(calls, rows, strict=True)]
+
+
+def overload(first: str, payload: str, *more: str) -> str:
+    return f"aws_lambda.invoke({','.join([first, payload, *more])})"
+
+
+def test_no_call_that_rds_resolves_means_anything_else_here(resolved: Any) -> None:
+    moved = set()
+    for call, on_rds, here in resolved:
+        if on_rds in ("42725", "42883") or here == on_rds:
+            continue
+        assert len(call) == 6, call
+        payload = call[1]
+        assert here == overload("text", payload, "text", "text", "text", "text"), call
+        if on_rds == overload("text", payload, "text", "text", "text", payload, "character varying"):
+            assert call[5] is None, "region, invocation type, log type, context: the same in both"
+            moved.add("text")
+        else:
+            assert on_rds == overload(COMPOSITE, payload, "text", "text", payload, "character varying")
+            assert call[0] is None and call[5] == "text", "(name,region), which is taken apart in both"
+            moved.add("composite")
+    assert moved == {"text", "composite"}
+
+
+def test_no_call_by_position_is_ambiguous(resolved: Any) -> None:
+    assert {on_rds for _, on_rds, _ in resolved} > {"42725", "42883"}
+    assert not [call for call, _, here in resolved if here == "42725"]
+
+
+BY_NAME = {
     # call: the overload that RDS's own four signatures lead to
-    "('f', '{}'::json)": ("text", "json"),
-    "('f', '{}'::jsonb)": ("text", "jsonb"),
-    "('f', NULL::json)": ("text", "json"),
-    "(NULL, '{}'::jsonb)": ("text", "jsonb"),
-    "('f', '{}'::json, 'Event')": ("text", "json"),
     "('f', '{}', context => '{}'::jsonb)": ("text", "jsonb"),
     "('f', '{}', context => '{}'::json)": ("text", "json"),
     "('f', '{}'::jsonb, context => '{}')": ("text", "jsonb"),
-    "(ROW('f', 'r'), '{}'::json)": ("composite", "json"),
-    "('(f,r)'::aws_commons._lambda_function_arn_1, '{}'::jsonb, 'Event')": ("composite", "jsonb"),
-    "('(f,r)', '{}'::json, 'RequestResponse', 'Tail')": ("text", "json"),
+    "(function_name => 'f', payload => '{}'::json, region => 'r', invocation_type => 'Event', log_type => 'None',"
+    " context => '{}')": ("text", "json"),
+    "('f', '{}'::json, 'r', 'Event', log_type => 'None', context => '{}')": ("text", "json"),
+    "('f', '{}'::json, 'r', 'Event', 'None', context => '{}')": ("text", "json"),
+    "('(f,r)', '{}'::json, 'Event', 'None', '{}', qualifier => 'prod')": ("text", "json"),
+    "(ROW('f', 'r'), '{}'::json)": (COMPOSITE, "json"),
+    "(ROW('f', 'r'), '{}'::jsonb, 'Event', 'None', '{}', 'prod')": (COMPOSITE, "jsonb"),
 }
 
 
-@pytest.mark.parametrize("form", RESOLVED)
-def test_the_overloads_that_rds_lacks_take_no_call_that_it_has(rds: Sql, form: str) -> None:
-    def overload() -> str:
+@pytest.mark.parametrize("form", BY_NAME)
+def test_calls_by_name_find_the_overloads_of_rds(rds: Sql, form: str) -> None:
+    def found() -> str:
         rds(f"CREATE TEMPORARY VIEW one AS SELECT (aws_lambda.invoke{form}).status_code")
         try:
             return rds(
@@ -203,9 +317,9 @@ def test_the_overloads_that_rds_lacks_take_no_call_that_it_has(rds: Sql, form: s
         finally:
             rds("DROP VIEW one")
 
-    first, payload = RESOLVED[form]
-    first = {"composite": "aws_commons._lambda_function_arn_1"}.get(first, first)
-    assert overload().startswith(f"aws_lambda.invoke({first},{payload},")
+    first, payload = BY_NAME[form]
+    region = ["text"] if first == "text" else []
+    assert found() == overload(first, payload, *region, "text", "text", payload, "character varying")
 
 
 def test_json_and_jsonb_contexts_do_not_mix(rds: Sql) -> None:
@@ -222,7 +336,7 @@ def test_the_result_has_rds_columns_and_types(rds: Sql) -> None:
         arguments, defined = rds(
             """SELECT pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_proc
                 WHERE pronamespace = 'aws_lambda'::regnamespace AND proname = 'invoke'
-                  AND proargtypes[0] = %s::regtype AND proargtypes[1] = %s::regtype""",
+                  AND proargtypes[0] = %s::regtype AND proargtypes[1] = %s::regtype AND pronargdefaults > 0""",
             first, payload,
         )  # fmt: skip
         assert defined == "record"
@@ -232,6 +346,19 @@ def test_the_result_has_rds_columns_and_types(rds: Sql) -> None:
             "qualifier character varying DEFAULT NULL::character varying, "
             f"OUT status_code integer, OUT payload {result}, OUT executed_version text, OUT log_result text"
         )
+
+
+def test_without_a_region_it_is_the_arn_s_else_the_server_s_else_the_instance_s(through: Any) -> None:
+    sql, endpoint = through(region="eu-west-2")
+    arn = "arn:aws:lambda:eu-west-1:123456789012:function:f"
+    for name in (arn, "eu-west-1:123456789012:function:f", "f"):
+        sql(f"SELECT aws_lambda.invoke('{name}', '{{}}'::json)")
+        sql(f"SELECT aws_lambda.invoke(aws_commons.create_lambda_function_arn('{name}'), '{{}}'::json)")
+    sql("ALTER SERVER aws OPTIONS (DROP region)")
+    for name in (arn, "f"):
+        sql(f"SELECT aws_lambda.invoke('{name}', '{{}}'::json)")
+    regions = [asked(received).region for received in endpoint.requests]
+    assert regions == [*["eu-west-1"] * 4, *["eu-west-2"] * 2, "eu-west-1", "us-east-1"]
 
 
 # Results, from real functions.
@@ -394,18 +521,21 @@ def test_psql_s_gset_examples_of_rds_documentation(through: Any, cluster: Cluste
                SELECT * FROM aws_lambda.invoke(:'aws_lambda_arn_1', '{"body": "Hello"}'::json, 'RequestResponse');
                SELECT * FROM aws_lambda.invoke(:'aws_lambda_arn_1', '{"body": "Hello"}'::jsonb, 'Event');
                SELECT *, convert_from(decode(log_result, 'base64'), 'utf-8') AS log
-                 FROM aws_lambda.invoke(:'aws_lambda_arn_1', '{"body": "Hello"}'::json, 'RequestResponse', 'Tail');""",
+                 FROM aws_lambda.invoke(:'aws_lambda_arn_1', '{"body": "Hello"}'::json, 'RequestResponse', 'Tail');
+               SELECT * FROM aws_lambda.invoke(:'aws_lambda_arn_1', '{"body": "Hello"}'::json, 'RequestResponse',
+                                               'None', NULL, 'my-version');""",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     seen = [asked(request) for request in endpoint.requests]
-    assert {(one.function, one.region) for one in seen} == {("f", "eu-west-1")}
+    assert [one.function for one in seen] == [*["f"] * 4, "f?Qualifier=my-version"]
+    assert {one.region for one in seen} == {"eu-west-1"}
     kinds = [(one.invocation_type, one.log_type) for one in seen]
-    assert kinds == [*[("RequestResponse", "None")] * 2, ("Event", "None"), ("RequestResponse", "Tail")]
-
-
-def test_the_documented_form_with_six_arguments_is_not_unique_as_on_rds(rds: Sql) -> None:
-    with raises("42725", "is not unique"):
-        rds("SELECT aws_lambda.invoke('(f,us-east-1)', '{}'::json, 'RequestResponse', 'None', NULL, 'my-version')")
+    assert kinds == [
+        *[("RequestResponse", "None")] * 2,
+        ("Event", "None"),
+        ("RequestResponse", "Tail"),
+        ("RequestResponse", "None"),
+    ]
 
 
 # Triggers.
@@ -531,13 +661,80 @@ def test_a_function_that_fails_is_rds_error(rds: Sql) -> None:
         rds("SELECT aws_lambda.invoke('behave', '{\"do\": \"fail\"}'::json)")
     message, detail, hint = said(caught)
     assert message == "lambda invocation failed"
-    details = re.fullmatch(r'"behave" returned error "Unhandled", details: "(\{.*\})"\.', detail)
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:behave"
+    details = re.fullmatch(rf'"{arn}" returned error "Unhandled", details: "(\{{.*\}})"\.', detail)
     assert details and json.loads(details[1])["errorMessage"] == "too hot"
     assert "CloudWatch Logs" in hint and "Request id: " in hint
     assert 'SQL function "invoke" statement 1' in caught.value.diag.context
-    arn = "arn:aws:lambda:us-east-1:123456789012:function:behave"
     with raises("LA002", "lambda invocation failed", f'"{arn}" returned error "Unhandled"', "Task timed out"):
         rds(f'SELECT aws_lambda.invoke(\'{arn}\', \'{{"do": "sleep", "seconds": 20}}\'::jsonb)')
+
+
+FAILED = answer(200, {"errorMessage": "too hot"}, X_Amz_Function_Error="Unhandled")
+INVOKED = {
+    "('f', '{}'::json)": ARN,
+    "('f:prod', '{}'::json)": f"{ARN}:prod",
+    "('f', '{}'::json, qualifier => '$LATEST')": f"{ARN}:$LATEST",
+    "('f', '{}'::json, 'eu-west-1')": "arn:aws:lambda:eu-west-1:123456789012:function:f",
+    "('f', '{}'::json, 'cn-north-1')": "arn:aws-cn:lambda:cn-north-1:123456789012:function:f",
+    "('(f,eu-west-1)', '{}'::json)": "arn:aws:lambda:eu-west-1:123456789012:function:f",
+    "(aws_commons.create_lambda_function_arn('f'), '{}'::jsonb)": ARN,
+    "('function:f', '{}'::json)": ARN,
+    "('210987654321:function:f', '{}'::json)": "arn:aws:lambda:us-east-1:210987654321:function:f",
+    "('210987654321:function:f:prod', '{}'::json)": "arn:aws:lambda:us-east-1:210987654321:function:f:prod",
+    "('eu-west-1:210987654321:function:f', '{}'::json)": "arn:aws:lambda:eu-west-1:210987654321:function:f",
+    f"('{ARN}', '{{}}'::json)": ARN,
+    f"('{ARN}:prod', '{{}}'::json)": f"{ARN}:prod",
+    f"('{ARN}', '{{}}'::json, qualifier => 'prod')": f"{ARN}:prod",
+}
+
+
+def test_the_function_that_failed_is_named_by_its_whole_arn(through: Any) -> None:
+    sql, endpoint = through(FAILED)
+    sql(f"ALTER SERVER aws OPTIONS (DROP endpoint_url, ADD endpoint_url_lambda '{endpoint.url}')")
+    for form, arn in INVOKED.items():
+        with raises("LA001", "lambda invocation failed") as caught:
+            sql(f"SELECT aws_lambda.invoke{form}")
+        assert said(caught)[1].startswith(f'"{arn}" returned error "Unhandled", details: "{{'), form
+
+
+def test_the_account_in_it_is_that_of_the_server_s_role(through: Any) -> None:
+    sql, endpoint = through(FAILED)
+    role = "arn:aws:iam::123456789012:role/reports"
+    sql(
+        f"ALTER SERVER aws OPTIONS (DROP endpoint_url, ADD endpoint_url_lambda '{endpoint.url}', ADD role_arn '{role}')"
+    )
+    with raises("LA001", f'"{ARN}:prod" returned error'):
+        sql("SELECT aws_lambda.invoke('f:prod', '{}'::json)")
+
+
+def test_without_an_answer_of_sts_the_function_is_named_as_it_was_given(through: Any) -> None:
+    with black_hole() as port:
+        sql, _ = through(FAILED, endpoint_url_sts=f"http://127.0.0.1:{port}", connect_timeout="300ms")
+        started = time.monotonic()
+        for name in ("f", "f:prod"):
+            with raises("LA001", f'"{name}" returned error'):
+                sql(f"SELECT aws_lambda.invoke('{name}', '{{}}'::json)")
+        with raises("LA001", '"arn:aws:lambda:us-east-1:210987654321:function:f" returned error'):
+            sql("SELECT aws_lambda.invoke('210987654321:function:f', '{}'::json)")
+        sql(
+            """DO $$ BEGIN FOR i IN 1 .. 20 LOOP
+                 BEGIN PERFORM aws_lambda.invoke('f', '{}'::json); EXCEPTION WHEN SQLSTATE 'LA001' THEN NULL; END;
+               END LOOP; END $$"""
+        )
+        assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_an_interrupt_ends_asking_for_the_account(through: Any, endpoint: Callable[[Behaviour], Endpoint]) -> None:
+    sts = endpoint(silence)
+    sql, _ = through(FAILED, endpoint_url_sts=sts.url)
+    sql("SET statement_timeout = '1s'")
+    try:
+        with raises("57014", "canceling statement due to statement timeout"):
+            sql("SELECT aws_lambda.invoke('f', '{}'::json)")
+    finally:
+        sql("RESET statement_timeout")
+    assert len(sts.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -624,7 +821,13 @@ BAD = {
     "('f', to_json(repeat('x', 7000000)))": ("54000", "6291456"),
     "('f', to_json(repeat('x', 1100000)), NULL, 'Event')": ("54000", "1048576"),
     "('f', '{bad')": ("22P02", "is not JSON"),
-    "('f', '{}', context => '{bad')": ("22P02", "is not JSON"),
+    "('f', '{}', context => '{bad')": ("22023", "the client context is not JSON"),
+    "('f', '{}'::json, 'event')": ("22023", "invocation_type => 'Event'"),
+    "('(f,us-east-1)', '{}'::json, 'event')": ("22023", "invalid invocation type: 'event'"),
+    "('f', '{}'::json, 'Event', 'None', NULL, 'prod')": ("22023", "invocation_type => 'Event'"),
+    "('(f,us-east-1)', '{}'::json, 'Event', 'None', '{bad', 'prod')": ("22023", "the client context is not JSON"),
+    "('(f,us-east-1)', '{}', 'Event', 'None', '{}', 'prod', 'test')": ("22023", "'prod' and 'test' both stand"),
+    "('(f,us-east-1)', '{}'::json, 'Event', NULL)": ("22004", "log_type must not be NULL"),
     "('f', '{bad'::text)": ("22P02", "jsonb_build_object"),
 }
 
@@ -686,6 +889,28 @@ def test_the_session_s_connect_timeout_counts(through: Any) -> None:
         sql("SET aws_lambda.connect_timeout_ms = 150")
         with raises("08001", "did not answer in time"):
             sql("SELECT aws_lambda.invoke('f', '{}'::json)")
+
+
+def test_rds_s_default_of_three_seconds_is_not_imitated(through: Any) -> None:
+    def late(connection: socket.socket, received: Received) -> bool:
+        time.sleep(3.2)
+        return OK(connection, received)
+
+    sql, _ = through(late)
+    assert sql("SELECT current_setting('aws_lambda.request_timeout_ms', true)") in (None, "")
+    assert sql("SELECT (aws_lambda.invoke('f', '{}'::json)).status_code") == 200
+
+
+def test_without_settings_the_server_s_times_count(through: Any) -> None:
+    with black_hole() as port:
+        sql, _ = through(silence, request_timeout="500ms", connect_timeout="150ms", max_attempts="1")
+        with raises("LA005", "within 0.5 s"):
+            sql("SELECT aws_lambda.invoke('f', '{}'::json)")
+        sql(f"ALTER SERVER aws OPTIONS (SET endpoint_url 'http://127.0.0.1:{port}', SET request_timeout '20s')")
+        started = time.monotonic()
+        with raises("08001", "did not answer in time"):
+            sql("SELECT aws_lambda.invoke('f', '{}'::json)")
+        assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "900001", "3s", "1.5", "off", "99999999999"])

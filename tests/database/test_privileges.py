@@ -31,11 +31,16 @@ OF_RDS = [  # callable after GRANT USAGE ON SCHEMA and GRANT EXECUTE ON ALL FUNC
     "aws_commons.create_s3_uri(text,text,text)",
     "aws_lambda._call(text,text,boolean,text,text,text,text,text)",
     "aws_lambda._invoke(text,text,boolean,text,text,text,text,text,text,text)",
+    "aws_lambda._python_call_handler()",
+    "aws_lambda._python_inline_handler(internal)",
+    "aws_lambda._python_validator(oid)",
     "aws_lambda.invoke(aws_commons._lambda_function_arn_1,json,text,text,json,character varying)",
     "aws_lambda.invoke(aws_commons._lambda_function_arn_1,jsonb,text,text,jsonb,character varying)",
     "aws_lambda.invoke(aws_commons._lambda_function_arn_1,text,text,text,text,character varying)",
     "aws_lambda.invoke(text,json,text,text,text,json,character varying)",
+    "aws_lambda.invoke(text,json,text,text,text,text)",
     "aws_lambda.invoke(text,jsonb,text,text,text,jsonb,character varying)",
+    "aws_lambda.invoke(text,jsonb,text,text,text,text)",
     "aws_lambda.invoke(text,text,text,text,text,text,character varying)",
 ]
 MEMBERS = """
@@ -59,6 +64,25 @@ def test_every_function_of_the_extensions_of_rds_is_in_its_list(sql: Sql) -> Non
     sql("CREATE EXTENSION aws_lambda CASCADE")
     assert sorted(sql(MEMBERS, ["aws_commons", "aws_lambda"])) == OF_RDS
     assert sql("SELECT count(*) FROM pg_proc WHERE oid = ANY (%s::regprocedure[]) AND prosecdef", OF_RDS) == 0
+
+
+def test_nobody_but_a_superuser_can_use_the_language_of_aws_lambda(sql: Sql, connect: Connect) -> None:
+    sql("CREATE EXTENSION aws_lambda CASCADE")
+    sql("CREATE ROLE caller LOGIN")
+    sql("GRANT ALL ON SCHEMA aws_lambda, public TO caller")
+    sql("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA aws_lambda TO caller")
+    caller = runner(connect(user="caller"))
+    for statement in (
+        "CREATE FUNCTION public.mine() RETURNS int LANGUAGE aws_lambda_python AS 'return 1'",
+        "DO LANGUAGE aws_lambda_python 'import os'",
+    ):
+        with raises("42501", "permission denied for language aws_lambda_python"):
+            caller(statement)
+    with raises("42809", 'language "aws_lambda_python" is not trusted'):
+        sql("GRANT USAGE ON LANGUAGE aws_lambda_python TO caller")
+    with raises("0A000", "cannot return type language_handler"):
+        caller("SELECT aws_lambda._python_call_handler()")
+    sql("DROP OWNED BY caller")
 
 
 def test_the_extensions_of_rds_grant_nothing_to_public_and_need_what_rds_guide_grants(sql: Sql) -> None:
@@ -125,6 +149,7 @@ def test_default_privileges_of_the_installer_open_nothing(sql: Sql, connect: Con
     for what in ("FUNCTIONS", "TYPES", "SCHEMAS"):
         sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {what} TO app")
     sql("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO app")
+    sql("CREATE EXTENSION awslambda")
     sql("CREATE EXTENSION aws_lambda CASCADE")
     app = runner(connect(user="app"))
     with raises("42501", "permission denied for function awslambda_fn"):

@@ -94,3 +94,10 @@ def test_another_major_does_what_the_one_at_hand_does(other: Cluster) -> None:
         with raises("LA001", "lambda invocation failed"):
             sql("SELECT invoke('behave', '{\"do\": \"fail\"}'::json)")
         sql("DROP EXTENSION awslambda, aws_commons CASCADE")
+        sql("DROP EXTENSION plpython3u")
+        for name in ("aws_commons", "aws_lambda"):
+            sql(f"CREATE EXTENSION IF NOT EXISTS {name} WITH SCHEMA public")
+        gset = "'(echo,us-east-1)', '{\"a\": 1}'::json, 'RequestResponse', 'Tail', '{\"custom\": {}}', '$LATEST'"
+        assert sql(f"SELECT payload ->> 'a' FROM invoke({gset})") == "1"
+        sql("DROP EXTENSION aws_lambda")
+        assert sql("SELECT count(*) FROM pg_language WHERE lanname ~ 'python'") == 0

@@ -110,7 +110,7 @@ def test_a_profile_wins_over_keys_of_the_environment(tmp_path: Path) -> None:
         lambda who: who.frozen_credentials(wait()),
         lambda who: who.region(wait()),
         lambda who: who.url("lambda", "eu-west-1"),
-        lambda who: who.caller(wait()),
+        lambda who: who.caller(wait(), "eu-west-1", 20),
     ],
     ids=["credentials", "region", "url", "caller"],
 )
@@ -339,9 +339,77 @@ def test_credentials_that_are_still_good_are_used_while_their_source_is_silent()
 
 def test_the_caller_is_who_sts_knows(reports: Reports) -> None:
     who, started = reports(sts("AKIDASSUMED"))
-    assert who.caller(wait()) == CALLER
+    assert who.caller(wait(), "eu-west-1", 20) == CALLER
     assert [form(received)["Action"] for received in started.requests] == ["AssumeRole", "GetCallerIdentity"]
     assert "Credential=AKIDASSUMED/" in started.requests[1].headers["authorization"]
+
+
+# Whose account.
+
+
+@pytest.fixture
+def user(endpoint: Start, keys: None) -> Callable[[Behaviour], tuple[aws.Identity, Endpoint]]:
+    """An identity without a role, and an STS that behaves like that."""
+
+    def start(behaviour: Behaviour) -> tuple[aws.Identity, Endpoint]:
+        started = endpoint(behaviour)
+        return identity(endpoint_urls={"sts": started.url}), started
+
+    return start
+
+
+User = Callable[[Behaviour], tuple[aws.Identity, Endpoint]]
+
+
+def test_the_account_is_asked_of_sts_once(user: User) -> None:
+    who, started = user(sts())
+    assert [who.account(wait(), "eu-west-1", 20) for _ in range(2)] == ["123456789012"] * 2
+    (asked,) = started.requests
+    assert form(asked)["Action"] == "GetCallerIdentity" and "/eu-west-1/sts/" in asked.headers["authorization"]
+
+
+def test_the_account_of_a_role_is_in_its_arn(reports: Reports) -> None:
+    who, started = reports(sts_refusal(403, "AccessDenied"))
+    assert who.account(wait(), "eu-west-1", 20) == "123456789012"
+    assert not started.requests
+
+
+def test_an_account_that_the_credentials_know_is_not_asked_for(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCOUNT_ID", "210987654321")
+    who, started = user(sts())
+    assert who.account(wait(), "eu-west-1", 20) == "210987654321"
+    assert not started.requests
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "seconds"), [(sts_refusal(403, "AccessDenied"), 0), (hang_up, 0), (silence, 0.3)]
+)
+def test_an_sts_that_does_not_say_the_account_is_left_alone_for_a_while(
+    user: User, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour, seconds: float
+) -> None:
+    who, started = user(behaviour)
+    with takes(seconds):
+        assert [who.account(wait(), "eu-west-1", 0.3) for _ in range(3)] == [None] * 3
+    assert len(started.requests) == 1
+    assert who.usable, "its credentials are as good as before"
+    monkeypatch.setattr(aws, "ASK_AGAIN", 0.0)
+    who._ask_account_from = 0.0
+    started.behaviour = sts()
+    assert who.account(wait(), "eu-west-1", 20) == "123456789012"
+
+
+def test_an_interrupt_ends_asking_for_the_account_and_the_next_asks_again(user: User) -> None:
+    who, started = user(silence)
+    with cancelled(once=lambda: started.requests) as check:
+        who.account(Wait(check, 20), "eu-west-1", 20)
+    started.behaviour = sts()
+    assert who.account(wait(), "eu-west-1", 20) == "123456789012"
+
+
+@pytest.mark.usefixtures("keys")
+def test_an_endpoint_that_is_none_is_no_more_than_an_unknown_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "nonsense")
+    assert identity().account(wait(), "eu-west-1", 20) is None
 
 
 # While it is found out.
@@ -357,10 +425,6 @@ def ask_region(who: aws.Identity, until: Wait) -> object:
     return who.region(until)
 
 
-def ask_caller(who: aws.Identity, until: Wait) -> object:
-    return who.caller(until)
-
-
 @pytest.mark.parametrize("ask", [ask_credentials, ask_region])
 def test_an_interrupt_ends_asking_the_instance_metadata_service(
     on_instance: Callable[[Behaviour], Endpoint], ask: Ask
@@ -372,13 +436,17 @@ def test_an_interrupt_ends_asking_the_instance_metadata_service(
     assert not who.usable
 
 
-@pytest.mark.parametrize("ask", [ask_credentials, ask_caller])
-def test_an_interrupt_ends_asking_sts(reports: Reports, ask: Ask) -> None:
-    answered = [] if ask is ask_credentials else [sts()]
-    who, started = reports(in_turn(*answered, silence))
-    with cancelled(once=lambda: len(started.requests) > len(answered)) as check:
-        ask(who, Wait(check, 20))
+def test_an_interrupt_ends_asking_sts(reports: Reports) -> None:
+    who, started = reports(silence)
+    with cancelled(once=lambda: started.requests) as check:
+        who.frozen_credentials(Wait(check, 20))
     assert not who.usable
+
+
+def test_an_interrupt_ends_asking_for_the_caller(reports: Reports) -> None:
+    who, started = reports(in_turn(sts(), silence))
+    with cancelled(once=lambda: len(started.requests) > 1) as check:
+        who.caller(Wait(check, 20), "eu-west-1", 20)
 
 
 def test_an_interrupt_ends_a_refresh(reports: Reports) -> None:

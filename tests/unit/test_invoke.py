@@ -779,7 +779,7 @@ def test_an_interrupt_ends_a_pause(monkeypatch: pytest.MonkeyPatch, endpoint: St
 
 def test_an_interrupt_ends_a_call_and_the_next_one_works(endpoint: Start, connections: Connections) -> None:
     started = endpoint(in_turn(silence, answer(200, {})))
-    with cancelled() as check:
+    with cancelled(once=lambda: started.requests) as check:
         invoke.invoke(asked(), settings(started), connections, check)
     assert invoke.invoke(asked(), settings(started), connections, nothing).status_code == 200
     assert len(started.requests) == 2

@@ -14,7 +14,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
 
 def given(name: str, **more: Any) -> rds.Arguments:
     defaults = {
-        "payload": "{}", "region": None, "invocation_type": "RequestResponse", "log_type": "None", "context": None,
+        "region": None, "invocation_type": "RequestResponse", "log_type": "None", "context": None,
         "qualifier": None,
     }  # fmt: skip
     return rds.Arguments(name, **{**defaults, **more})
@@ -27,37 +27,70 @@ def given(name: str, **more: Any) -> rds.Arguments:
         ("(f,)", "f", None),
         ("(f:prod,eu-west-1)", "f:prod", "eu-west-1"),
         (f"({ARN},us-east-1)", ARN, "us-east-1"),
+        ('("f",us-east-1)', "f", "us-east-1"),
+        (' ("f:prod","us-east-1") ', "f:prod", "us-east-1"),
     ],
 )
 def test_a_composite_as_text_is_taken_apart(text: str, name: str, region: str | None) -> None:
-    request = rds.request(given(text))
-    assert (request.function.given, request.region) == (name, region)
+    found = rds.recognised(given(text))
+    assert (found.function_name, found.region) == (name, region)
 
 
 @pytest.mark.parametrize(
-    "text", ["(f)", "(,us-east-1)", "(f,a,b)", '("f",us-east-1)', "(f,us-east-1", "f,us-east-1)", "()"]
+    "text", ["(f)", "(,us-east-1)", "(f,a,b)", '("f,us-east-1)', "(f,us-east-1", "f,us-east-1)", "()", r"(\f,)"]
 )
-def test_what_no_constructor_makes_is_no_name(text: str) -> None:
-    with pytest.raises(errors.InvalidArgument, match="not the name or ARN"):
-        rds.request(given(text))
+def test_what_no_constructor_makes_is_no_composite(text: str) -> None:
+    assert rds.recognised(given(text)) == given(text)
 
 
 @pytest.mark.parametrize(
-    ("more", "kinds", "context"),
+    ("more", "meant"),
     [
-        ({"region": "Event"}, ("Event", "None"), None),
-        ({"region": "RequestResponse", "invocation_type": "Tail"}, ("RequestResponse", "Tail"), None),
-        ({"region": "DryRun", "invocation_type": "None", "log_type": "{}"}, ("DryRun", "None"), "{}"),
-        ({"region": "RequestResponse", "log_type": "Tail"}, ("RequestResponse", "Tail"), None),
-        ({"region": "RequestResponse", "invocation_type": "Tail", "context": "{}"}, ("RequestResponse", "Tail"), "{}"),
+        ({"region": "Event"}, {"invocation_type": "Event"}),
+        ({"region": "RequestResponse", "invocation_type": "Tail"}, {"log_type": "Tail"}),
+        (
+            {"region": "DryRun", "invocation_type": "None", "log_type": "{}"},
+            {"invocation_type": "DryRun", "context": "{}"},
+        ),
+        ({"region": "RequestResponse", "log_type": "Tail"}, {"log_type": "Tail"}),
+        (
+            {"region": "RequestResponse", "invocation_type": "Tail", "context": "{}"},
+            {"log_type": "Tail", "context": "{}"},
+        ),
+        (
+            {"region": "Event", "invocation_type": "Tail", "log_type": "{}", "qualifier": "3"},
+            {"invocation_type": "Event", "log_type": "Tail", "context": "{}", "qualifier": "3"},
+        ),
+        (
+            {"region": "Event", "invocation_type": "Tail", "log_type": "{}", "context": "3"},
+            {"invocation_type": "Event", "log_type": "Tail", "context": "{}", "qualifier": "3"},
+        ),
+        (
+            {"region": "DryRun", "invocation_type": "None", "log_type": None, "context": "prod"},
+            {"invocation_type": "DryRun", "qualifier": "prod"},
+        ),
+        ({"region": "event", "invocation_type": None}, {"invocation_type": "event", "log_type": None}),
     ],
 )
 def test_arguments_of_the_form_without_region_go_one_place_to_the_right(
-    more: dict[str, str], kinds: tuple[str, str], context: str | None
+    more: dict[str, str | None], meant: dict[str, str | None]
 ) -> None:
-    request = rds.request(given("(f,us-east-1)", **more))
-    assert ((request.invocation_type, request.log_type), request.client_context) == (kinds, context)
-    assert request.region == "us-east-1"
+    found = rds.recognised(given("(f,us-east-1)", **more))
+    assert found == given("f", **{"region": "us-east-1", **meant})
+
+
+def test_one_argument_too_many_is_not_dropped() -> None:
+    seven = {"region": "Event", "invocation_type": "None", "log_type": "{}", "context": "prod", "qualifier": "test"}
+    with pytest.raises(errors.InvalidArgument, match="'prod' and 'test' both stand where the qualifier") as caught:
+        rds.recognised(given("(f,us-east-1)", **seven))
+    assert "six arguments" in caught.value.hint
+
+
+@pytest.mark.parametrize("spelling", ["Event", "event", "EVENT"])
+def test_an_invocation_type_in_the_place_of_the_region_is_shown_its_name_and_spelling(spelling: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match=f"'{spelling}' stands where the region is expected") as caught:
+        rds.recognised(given("f", region=spelling))
+    assert "invocation_type => 'Event'" in caught.value.hint
 
 
 @pytest.mark.parametrize("unset", [None, ""])
@@ -87,9 +120,8 @@ def test_problems_are_worded_as_on_rds_and_always_have_a_hint() -> None:
 
 
 def test_a_function_s_error_object_is_cut_before_it_is_too_long() -> None:
-    request = rds.request(given("f"))
     response = Response(200, b'"' + b"x" * 100_000 + b'"', "1", None, "Unhandled", "r-1", 0.1)
-    problem = rds.function_problem(errors.FunctionError(function="f", error="e"), request, response)
+    problem = rds.function_problem(errors.FunctionError(function="f", error="e"), ARN, response)
     assert problem.message == "lambda invocation failed" and problem.sqlstate == "LA001"
-    assert problem.detail.startswith('"f" returned error "Unhandled", details: "')
+    assert problem.detail.startswith(f'"{ARN}" returned error "Unhandled", details: "')
     assert len(problem.detail) < 9000 and "r-1" in problem.hint

@@ -198,6 +198,22 @@ def test_a_qualifier_that_repeats_the_one_in_the_name_is_not_sent_twice(given: s
 
 
 @pytest.mark.parametrize(
+    ("given", "beside", "qualifier"),
+    [
+        ("f", None, None),
+        ("f", "live", "live"),
+        ("f:7", None, "7"),
+        ("f:f", None, "f"),
+        ("f:$LATEST", "$LATEST", "$LATEST"),
+        ("arn:aws:lambda:eu-west-1:123456789012:function:f", None, None),
+        ("123456789012:function:f:live", None, "live"),
+    ],
+)
+def test_the_qualifier_is_known_wherever_it_stands(given: str, beside: str | None, qualifier: str | None) -> None:
+    assert resources.function(given, beside).qualifier == qualifier
+
+
+@pytest.mark.parametrize(
     "given", ["f:live", "arn:aws:lambda:eu-west-1:123456789012:function:f:live", "f:$LATEST", "f:Prod"]
 )
 def test_a_qualifier_that_contradicts_the_one_in_the_name_is_refused(given: str) -> None:

@@ -372,3 +372,13 @@ def test_all_identities_of_different_options_differ() -> None:
         Settings(role_arn="x"),
     ]
     assert len({settings.identity for settings in several}) == len(several)
+
+
+def test_options_are_named_up_to_their_first_equals_sign() -> None:
+    assert settings.named(["region=eu-west-1", "external_id=a=b", "profile="]) == {
+        "region": "eu-west-1",
+        "external_id": "a=b",
+        "profile": "",
+    }
+    with pytest.raises(ValueError, match="sequence element"):
+        settings.named(["region"])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     import datetime
 
 T = TypeVar("T")
+
+# Codes of SQS and SNS.
+NOT_FOUND = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException")
+NOT_KNOWN = (
+    "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity", "RequestExpired",
+    "SignatureDoesNotMatch", "UnrecognizedClientException",
+)  # fmt: skip
+ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,10 @@ class Identity:
         self._credentials: Any = None
         self._region: str | None = None
         self._urls: dict[tuple[str, str], Url] = {}
+        self._clients: dict[tuple[str, str], tuple[object, Any]] = {}  # with the credentials each was made for
+        self._making = threading.Lock()  # clients: a session may not make two at once
+        self._account: str | None = None
+        self._ask_account_from = 0.0
 
     def region(self, wait: Wait) -> tuple[str, str]:
         """The region of this identity, and where it came from."""
@@ -147,14 +161,55 @@ class Identity:
             **credentials,
         )
 
-    def caller(self, wait: Wait) -> str:
-        """The ARN that STS knows these credentials by."""
-        region, _ = self.region(wait)
+    def caller(self, wait: Wait, region: str, seconds: float) -> str:
+        """The ARN that STS, in this region, knows these credentials by; it has so many seconds to say so."""
         access_key, secret_key, token = self.frozen_credentials(wait)[:3]
-        sts = self.client(
-            "sts", region, aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token
-        )
-        return str(self._in_thread(lambda: sts.get_caller_identity()["Arn"], wait))
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
+        sts = _translated(lambda: self.client("sts", region, **keys))
+        try:  # the client is this call's own: a thread left behind with it does not make the Identity useless
+            return str(wait.within(seconds).in_thread(lambda: _translated(sts.get_caller_identity))["Arn"])
+        except TimeoutError:
+            raise errors.CredentialsUnavailable(reason="no answer in time") from None
+
+    def account(self, wait: Wait, region: str, seconds: float) -> str | None:
+        """The account that this identity is in. If nothing else says so, STS is asked, as by `caller`: once, or again
+        after `ASK_AGAIN` if it did not answer. Until then this is None."""
+        if self._settings.role_arn:
+            return self._settings.role_arn.split(":")[4]
+        if self._account is None and time.monotonic() >= self._ask_account_from:
+            try:
+                known = self.frozen_credentials(wait).account_id
+                self._account = known or self.caller(wait, region, seconds).split(":")[4]
+            except errors.LambdaError:
+                self._ask_account_from = time.monotonic() + ASK_AGAIN
+        return self._account
+
+    def request(  # noqa: PLR0917
+        self, service: str, region: str, operation: str, parameters: Mapping[str, str], destination: str, wait: Wait
+    ) -> None:
+        """One request to a service that takes what Lambda gave up, sent once; `destination` is how errors call it."""
+        credentials = self.frozen_credentials(wait)[:3]
+
+        def send() -> None:
+            getattr(self._client_of(service, region, credentials), operation)(**parameters)
+
+        try:
+            wait.in_thread(lambda: _translated(lambda: _sent(send, destination)))
+        except TimeoutError:
+            raise errors.DestinationFailed(destination=destination, reason="no answer in time") from None
+
+    def _client_of(self, service: str, region: str, credentials: tuple[Any, ...]) -> Any:
+        """The kept client of a service, while it has the credentials of now."""
+        with self._making:
+            made_for, client = self._clients.get((service, region), (None, None))
+            if made_for != credentials:
+                access_key, secret_key, token = credentials
+                client = self.client(
+                    service, region,
+                    aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token,
+                )  # fmt: skip
+                self._clients[service, region] = (credentials, client)
+            return client
 
     def _in_thread(self, work: Callable[[], T], wait: Wait) -> T:
         try:
@@ -336,6 +391,26 @@ def _translated(work: Callable[[], T]) -> T:
         raise errors.NoCredentials(reason=str(error).rstrip(".")) from None
     except Exception as error:  # a credential_process that is not there; an IMDS that says 400
         raise errors.NoCredentials(reason=f"{type(error).__name__} {getattr(error, 'filename', '')}".rstrip()) from None
+
+
+def _sent(send: Callable[[], None], destination: str) -> None:
+    """What a destination answers, as our errors; those of the way there are left as they are."""
+    from botocore import exceptions
+
+    try:
+        send()
+    except exceptions.ClientError as error:
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        message = message.split("\n", maxsplit=1)[0]  # then AWS shows the signed headers, with the token
+        if code in NOT_FOUND:
+            raise errors.DestinationNotFound(destination=destination) from None
+        if "AccessDenied" in code or code == "AuthorizationError":
+            raise errors.AccessDenied(reason=message) from None
+        if code in NOT_KNOWN:
+            raise errors.CredentialsRefused(reason=f"{code}: {message}") from None
+        raise errors.DestinationFailed(destination=destination, reason=f"{code}: {message}".rstrip(".")) from None
+    except (exceptions.ReadTimeoutError, exceptions.ConnectionClosedError) as error:
+        raise errors.DestinationFailed(destination=destination, reason=type(error).__name__) from None
 
 
 def _refused(error: Any) -> errors.LambdaError:

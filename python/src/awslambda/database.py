@@ -1,10 +1,23 @@
-"""What the Python side asks of the Postgres that it runs in."""
+"""What the Python side asks of Postgres: of the one that it runs in, or, from a process of its own, over a connection.
+
+Both forms of Database give the same values for the same query: numbers, booleans, bytea and arrays of them as Python
+has them, everything else as Postgres's text. psycopg is imported by whoever makes a PsycopgDatabase, which is never a
+backend.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from awslambda.servers import Server
+
+if TYPE_CHECKING:
+    import psycopg
 
 SERVERS = """
 SELECT s.srvname, s.srvoptions, o.rolsuper,
@@ -14,9 +27,12 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
   JOIN pg_catalog.pg_roles o ON o.oid = s.srvowner
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
   JOIN pg_catalog.pg_proc v ON v.oid = w.fdwvalidator
- WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::pg_catalog.regnamespace
+  JOIN pg_catalog.pg_namespace n ON n.oid = v.pronamespace
+ WHERE v.proname = '_validate_server_options' AND n.nspname = 'awslambda'
  ORDER BY s.srvname
 """
+SERVERS_OF = SERVERS.replace("has_server_privilege(", "has_server_privilege($1::pg_catalog.regrole, ")
+SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
 INTERRUPTS = "SELECT"
 ENCODING = "SELECT pg_catalog.getdatabaseencoding() AS encoding"
@@ -24,7 +40,174 @@ ROLE = "SELECT CURRENT_USER AS role"
 SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 JSON = "SELECT $1::pg_catalog.json IS NULL"
 JSONB = "SELECT $1::pg_catalog.jsonb IS NULL"
+BACKEND = "SELECT pg_catalog.pg_backend_pid() AS pid"
+SET = "SELECT pg_catalog.set_config(key, value, false) FROM pg_catalog.json_each_text($1::pg_catalog.json)"
 CATALOG = "SELECT relname FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid"
+
+# Of a session that owns slots. Its backend must be gone, and the slots with it, soon after its process is: killed,
+# stopped, or cut off. A query that waits must end some time too.
+SESSION = {
+    "search_path": "pg_catalog, pg_temp",
+    "synchronous_commit": "on",  # a record that was delivered must not come back with a crash
+    "idle_session_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "3s",
+    "tcp_keepalives_interval": "3s",
+    "tcp_keepalives_count": "2",
+    "statement_timeout": "60s",
+    "lock_timeout": "30s",
+    "default_transaction_isolation": "read committed",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+}
+# Not every platform can look after a client that is gone while its query runs.
+WHERE_POSSIBLE = {"client_connection_check_interval": "500ms"}
+# The client's side of the same; what the connection string or the environment says goes before.
+CONNECTION = {
+    "connect_timeout": "10",
+    "keepalives_idle": "3",
+    "keepalives_interval": "3",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "10000",
+}
+ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
+AS_TEXT = ("json", "jsonb", "uuid", "date", "time", "timetz", "timestamp", "timestamptz", "interval", "inet", "cidr")
+
+
+class Database(Protocol):
+    """A session of Postgres, used by one thread."""
+
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        """The rows of a query whose $1, $2 ... are texts, to be cast in it. Commits, in a process of its own.
+
+        The error that Postgres gives has its `sqlstate`.
+        """
+
+    def check_interrupts(self) -> None:
+        """Raises if what is being done should end now."""
+
+    @property
+    def last_seen(self) -> float:
+        """When Postgres last answered, by CLOCK_BOOTTIME, which goes on while the machine sleeps."""
+
+
+class DatabaseError(Exception):
+    """What Postgres said no to. Its DETAIL is left out: it may show a row."""
+
+    def __init__(self, message: str, sqlstate: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.hint = hint
+
+
+class ConnectionLost(DatabaseError):
+    """There is no session, or no longer; what it had locked is free for others."""
+
+
+class PooledConnection(DatabaseError):
+    """Something stands between us and Postgres that gives the session to others too."""
+
+
+class PsycopgDatabase:
+    """A session over a connection of its own, made by libpq's rules; each query is a transaction.
+
+    `dsn` is a connection string or URI, in addition to libpq's environment, which may also say another
+    `application_name`. `check` is what check_interrupts does.
+    """
+
+    def __init__(
+        self, dsn: str = "", application_name: str = "awslambda dispatch", check: Callable[[], None] = lambda: None
+    ) -> None:
+        import psycopg
+        from psycopg import conninfo
+        from psycopg.rows import dict_row
+        from psycopg.types.string import StrDumper, TextLoader
+
+        self._check = check
+        self.last_seen = 0.0
+        self._driver = psycopg
+        try:
+            given = conninfo.conninfo_to_dict(dsn)
+        except psycopg.Error:  # which would quote it, and it may have a password
+            raise ValueError("it is neither a connection string nor a URI of PostgreSQL") from None
+        try:
+            self._connection: psycopg.Connection[dict[str, Any]] = psycopg.Connection.connect(
+                conninfo.make_conninfo(
+                    "",
+                    **{
+                        **_defaults(given),
+                        "fallback_application_name": application_name,
+                        **given,
+                        "client_encoding": "UTF8",
+                    },
+                ),
+                autocommit=True,
+                row_factory=dict_row,
+                cursor_factory=psycopg.RawCursor,
+            )
+        except psycopg.Error as error:
+            raise ConnectionLost(" ".join(str(error).split()), error.sqlstate or "") from None
+        try:
+            self._connection.adapters.register_dumper(str, StrDumper)
+            for name in AS_TEXT:
+                self._connection.adapters.register_loader(name, TextLoader)
+            if self.fetch(BACKEND)[0]["pid"] != self._connection.info.backend_pid:
+                raise PooledConnection("this connection goes through a pooler, which gives sessions to others")
+            self.fetch(SET, json.dumps(SESSION))
+            with contextlib.suppress(DatabaseError):
+                self.fetch(SET, json.dumps(WHERE_POSSIBLE))
+        except BaseException:
+            self.close()
+            raise
+
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        """As Database says; ConnectionLost if the session has ended."""
+        try:
+            cursor = self._connection.execute(query.encode(), arguments)
+            rows = cursor.fetchall() if cursor.description else []
+        except self._driver.Error as error:
+            kind = ConnectionLost if self._connection.closed else DatabaseError
+            message = error.diag.message_primary or " ".join(str(error).split())
+            raise kind(message, error.sqlstate or "", error.diag.message_hint or "") from None
+        self.last_seen = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return rows
+
+    def check_interrupts(self) -> None:
+        """As the process that made this said."""
+        self._check()
+
+    @property
+    def server(self) -> dict[str, object]:
+        """Where this is connected, for a log."""
+        info = self._connection.info
+        return {"host": info.host, "port": info.port, "database": info.dbname, "user": info.user}
+
+    @property
+    def lost(self) -> bool:
+        """Whether the session is known to have ended."""
+        return bool(self._connection.closed)
+
+    def close(self) -> None:
+        """Ends the session."""
+        self._connection.close()
+
+
+def servers_of(database: Database, role: str) -> list[Server]:
+    """All servers of our foreign data wrapper, and which of them a role (as regrole prints it) may use."""
+    return [_server(row) for row in database.fetch(SERVERS_OF, role)]
+
+
+def _server(row: Mapping[str, Any]) -> Server:
+    return Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
+
+
+def _defaults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Connection parameters where nothing was said. Of several hosts the one is wanted that takes writes."""
+    hosts = str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST", ""))
+    defaults = CONNECTION if "," not in hosts else {**CONNECTION, "target_session_attrs": "read-write"}
+    return {name: value for name, value in defaults.items() if ENVIRONMENT.get(name, name) not in os.environ}
 
 
 class PlpyDatabase:
@@ -34,13 +217,19 @@ class PlpyDatabase:
         self._plpy = plpy
         self._plans: dict[str, Any] = {}
 
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        """As Database says, but nothing is committed: that is for the procedure."""
+        return [dict(row) for row in self._execute(query, *arguments)]
+
+    @property
+    def last_seen(self) -> float:
+        """Always just now: this is the session."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def servers(self) -> list[Server]:
-        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them."""
-        rows = self._execute(SERVERS)
-        return [
-            Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
-            for row in rows
-        ]
+        """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them; none where
+        the extension awslambda is not in the database: aws_lambda does without."""
+        return [_server(row) for row in self._execute(SERVERS)]
 
     def seconds(self, interval: str) -> float:
         """An interval as Postgres reads it; ValueError if it does not."""
@@ -79,7 +268,23 @@ class PlpyDatabase:
                 raise ValueError(str(error)) from None
             raise
 
-    def _execute(self, query: str, *arguments: str) -> Any:
+    def _execute(self, query: str, *arguments: str | None) -> Any:
         if query not in self._plans:
             self._plans[query] = self._plpy.prepare(query, ["text"] * len(arguments))
         return self._plpy.execute(self._plans[query], list(arguments))
+
+
+class CommittingDatabase(PlpyDatabase):
+    """The same in a procedure: each query is a transaction, so that none is open, and no snapshot held, in between."""
+
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        """As Database says. A procedure that commits cannot have SET: so each transaction begins with it."""
+        self._execute(SEARCH_PATH)
+        rows = super().fetch(query, *arguments)
+        self._plpy.commit()
+        return rows
+
+    def check_interrupts(self) -> None:
+        """As PlpyDatabase's; its snapshot goes at once."""
+        super().check_interrupts()
+        self._plpy.commit()

@@ -45,7 +45,7 @@ def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
     yield Check("server", "ok", settings.server or "none: built-in defaults")
     yield _guarded("credentials", lambda: _credentials(identity, wait()))
     yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait()))))
-    yield _guarded("identity", lambda: Check("identity", "ok", identity.caller(wait())))
+    yield _guarded("identity", lambda: Check("identity", "ok", _caller(identity, settings, wait())))
     yield from _endpoint(identity, settings, wait())
 
 
@@ -64,6 +64,11 @@ def failed(name: str, error: errors.LambdaError) -> Check:
 def _python() -> Check:
     detail = f"{platform.python_version()}, {sys.executable or 'embedded'}, sys.path begins with {sys.path[0]}"
     return Check("python", "ok", detail)
+
+
+def _caller(identity: aws.Identity, settings: Settings, wait: Wait) -> str:
+    region, _ = identity.region(wait)
+    return identity.caller(wait, region, settings.request_timeout)
 
 
 def _credentials(identity: aws.Identity, wait: Wait) -> Check:

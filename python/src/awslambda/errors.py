@@ -17,6 +17,7 @@ class LambdaError(Exception):
 
     def __init__(self, *, detail: str = "", hint: str = "", **fields: object) -> None:
         super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
+        self.fields = fields
         self.detail = detail
         self.hint = hint or type(self).hint
 
@@ -90,6 +91,20 @@ class ServerNotFound(LambdaError):
 
     sqlstate = "42704"
     hint = "CREATE SERVER ... FOREIGN DATA WRAPPER awslambda makes one; \\des+ lists them."
+
+
+class DestinationNotFound(LambdaError):
+    """There is no on-failure destination {destination!r}."""
+
+    sqlstate = "42704"
+    hint = "Check the ARN, its region and its account. awslambda.dead_letter has the record."
+
+
+class DestinationFailed(LambdaError):
+    """The on-failure destination {destination!r} did not take the record: {reason}."""
+
+    sqlstate = "LA004"
+    hint = "awslambda.dead_letter has the record; the destination may have it too."
 
 
 class AccessDenied(LambdaError):
@@ -215,6 +230,16 @@ class ResponseNotText(LambdaError):
 
     sqlstate = "22021"
     hint = "It ran. Let it return JSON, or base64 for bytes."
+
+
+class InvalidBatchResponse(LambdaError):
+    """The function's answer is no batch response: {reason}."""
+
+    sqlstate = "22032"
+    hint = (
+        "The whole batch counts as failed. A function of a mapping with ReportBatchItemFailures returns "
+        '{"batchItemFailures": [{"itemIdentifier": "..."}]} with the ids of the records to retry, or nothing.'
+    )
 
 
 class NotLoaded(LambdaError):

@@ -13,7 +13,7 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ LOG_TYPES = ("None", "Tail")
 PAYLOAD_LIMITS = {"RequestResponse": 6 * 1024 * 1024, "Event": 1024 * 1024, "DryRun": 6 * 1024 * 1024}  # bytes
 CLIENT_CONTEXT_LIMIT = 3583  # bytes of base64
 BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # seconds: the first and the longest upper bound of the jitter
+LONGEST_FOR_ARN = 3.0  # seconds that an error waits for the function's ARN
 MESSAGE_LIMIT = 2000  # characters of a function's error message that an error shows
 USER_AGENT = f"awslambda-postgresql/{awslambda.__version__}"
 DETAIL_LIMIT = 8000  # characters of a function's stack that an error shows
@@ -164,6 +165,20 @@ def raise_function_error(request: Request, response: Response) -> None:
     )
 
 
+def arn(request: Request, settings: Settings, check: Callable[[], None]) -> str:
+    """The whole ARN of a function that was called, for an error: with the qualifier that was asked for. The function as
+    it was given, if STS has to be asked for the account and does not answer within `connect_timeout`."""
+    function, identity = request.function, aws.identity(settings)
+    wait = Wait(check, LONGEST_FOR_ARN)
+    try:
+        region = _region(request, identity, wait)
+        account = function.account or identity.account(wait, region, settings.connect_timeout)
+        whole = account and replace(function, account=account).arn(region, identity.partition)
+    except errors.LambdaError:
+        return function.given
+    return ":".join(part for part in (whole, function.qualifier) if part) if whole else function.given
+
+
 def _object(payload: bytes) -> dict[str, Any]:
     try:
         problem = json.loads(payload)
@@ -175,7 +190,7 @@ def _object(payload: bytes) -> dict[str, Any]:
 def _attempt(request: Request, settings: Settings, connections: Connections, wait: Wait) -> Response:
     function = request.function
     identity = aws.identity(settings)
-    region = function.region or request.region or identity.region(wait)[0]
+    region = _region(request, identity, wait)
     _check_allowed(settings, function, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
     path = _path(function)
@@ -201,6 +216,10 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
         request_id=answer.headers.get("x-amzn-RequestId"),
         duration=time.monotonic() - started,
     )
+
+
+def _region(request: Request, identity: aws.Identity, wait: Wait) -> str:
+    return request.function.region or request.region or identity.region(wait)[0]
 
 
 def _check_allowed(settings: Settings, function: resources.Target, arn: str | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -17,11 +18,13 @@ from awslambda import errors, resources, servers
 from awslambda import invoke as lambda_
 from awslambda import settings as settings_
 from awslambda.connection import Connections
-from awslambda.database import PlpyDatabase
+from awslambda.database import CommittingDatabase, PlpyDatabase
 from awslambda.settings import Settings
 
 if TYPE_CHECKING:
     from awslambda import rds
+
+CONCURRENCY = 16  # batches that CALL awslambda.dispatch has out at once
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,8 +62,7 @@ class Backend:
     def _parsed(self, server: servers.Server | None) -> Settings:
         if server is None:
             return Settings()
-        options = dict(option.split("=", 1) for option in server.options)
-        return settings_.parse(server.name, options, self.database.seconds)
+        return settings_.parse(server.name, settings_.named(server.options), self.database.seconds)
 
 
 @functools.cache
@@ -167,25 +169,30 @@ def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function
 
     backend = _backend(plpy)
     try:
-        given = rds.Arguments(
-            _not_null("function_name", function_name),
-            _not_null("payload", payload),
-            region,
-            _not_null("invocation_type", invocation_type),
-            _not_null("log_type", log_type),
-            context,
-            qualifier,
+        text = _not_null("payload", payload)
+        given = rds.recognised(
+            rds.Arguments(
+                _not_null("function_name", function_name), region, invocation_type, log_type, context, qualifier
+            )
         )
-        request = rds.request(given)
-        for text in () if is_json else (given.payload, given.context):
-            if text is not None:
-                _check_json(backend, request.function, text)
+        request = lambda_.Request(
+            resources.function(given.function_name, given.qualifier),
+            text.encode(),
+            _not_null("invocation_type", given.invocation_type),
+            _not_null("log_type", given.log_type),
+            given.context,
+            given.region,
+        )
+        if not is_json:
+            _check_json(backend, request.function, text)
+            _check_context(backend, given.context)
         settings = rds.timed(backend.settings(None), connect_timeout_ms, request_timeout_ms)
         response = lambda_.invoke(request, settings, backend.connections, backend.database.check_interrupts)
         try:
             lambda_.raise_function_error(request, response)
         except errors.LambdaError as error:
-            return _rds_problem(backend, rds.function_problem(error, request, response))
+            arn = lambda_.arn(request, settings, backend.database.check_interrupts)
+            return _rds_problem(backend, rds.function_problem(error, arn, response))
         result = _payload(backend, request, response, "json")
     except errors.LambdaError as error:
         return _rds_problem(backend, rds.problem(error))
@@ -222,11 +229,30 @@ def validate_server_options(backend: Backend, options: list[str], catalog: int) 
             reason="the foreign data wrapper awslambda has servers, but no user mappings, foreign tables or options",
             hint="Identity and limits are a server's: CREATE SERVER ... FOREIGN DATA WRAPPER awslambda OPTIONS (...).",
         )
-    given = dict(option.split("=", 1) for option in options)
+    given = settings_.named(options)
     settings_.parse(None, given, backend.database.seconds)
     guarded = sorted(settings_.SUPERUSER_ONLY & given.keys())
     if guarded and not backend.database.is_superuser():
         raise errors.OptionNotAllowed(options=", ".join(guarded))
+
+
+@_seam
+def dispatch(backend: Backend, max_duration: str | None) -> None:
+    """Delivers for so long, or until there is nothing left that is due; finishes what is in flight."""
+    from awslambda import delivery, waits
+
+    end = time.monotonic() + backend.database.seconds(_not_null("max_duration", max_duration))
+    database = CommittingDatabase(backend.plpy)
+    database.fetch("SELECT awslambda._check_home()")
+    session = delivery.Delivery(database, CONCURRENCY, waits.start_helper)
+    try:
+        while not (session.idle or (session.stopping and not session.in_flight)):
+            session.step()
+            session.wait()
+            session.stopping = session.stopping or time.monotonic() >= end
+        session.step()
+    finally:
+        session.close()
 
 
 def _invoke(
@@ -247,6 +273,16 @@ def _check_json(backend: Backend, function: resources.Target, text: str) -> None
         backend.database.check_json(text)
     except ValueError as error:
         raise errors.InvalidJson(function=function.given, reason=str(error)) from None
+
+
+def _check_context(backend: Backend, context: str | None) -> None:
+    try:
+        backend.database.check_json(context or "null")
+    except ValueError as error:
+        raise errors.InvalidArgument(
+            reason=f"the client context is not JSON: {error}",
+            hint='It is like {"custom": {"tenant": "a"}}. Nothing was sent.',
+        ) from None
 
 
 def _payload(backend: Backend, request: lambda_.Request, response: lambda_.Response, kind: str) -> str | None:

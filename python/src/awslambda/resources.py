@@ -35,6 +35,12 @@ class Target:
     def resource(self) -> str:
         return f"function:{self.name}"
 
+    @property
+    def qualifier(self) -> str | None:
+        """The one in the name, or beside it."""
+        match = _FUNCTION.fullmatch(self.given)
+        return self.extra_qualifier or (match and match["qualifier"])
+
     def arn(self, region: str, partition: Callable[[str], str]) -> str | None:
         """The ARN without a qualifier, completed with the call's region and its partition; None for a bare name."""
         if self.account is None:

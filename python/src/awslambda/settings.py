@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from awslambda import errors, resources
 
-SERVICES = ("lambda", "sts")  # those that endpoint_url_<service> can be set for
+SERVICES = ("lambda", "sns", "sqs", "sts")  # those that endpoint_url_<service> can be set for
 SUPERUSER_ONLY = frozenset(
     {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "external_id", "ca_bundle"}
 )
@@ -51,6 +51,11 @@ class Settings:
             self.ca_bundle,
             *sorted(self.endpoint_urls.items()),
         )
+
+
+def named(options: Iterable[str]) -> dict[str, str]:
+    """Options as the catalog and the command line have them, name=value; ValueError where there is no =."""
+    return dict(option.split("=", 1) for option in options)
 
 
 def parse(server: str | None, options: Mapping[str, str], seconds: Callable[[str], float]) -> Settings:

@@ -63,16 +63,26 @@ class Wait:
         """Runs `work` in a helper thread; its result or its exception. After a timeout or an interrupt the thread is
         left behind: `work` must not touch anything that is used again then."""
         helper = _Helper(work)
-        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            helper.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        _start(helper)
         while not helper.done.wait(min(self.tick(), SLICE)):
             pass
         if isinstance(helper.outcome, BaseException):
             raise helper.outcome
         return helper.outcome[0]
+
+
+def start_helper(work: Callable[[], None]) -> None:
+    """Runs `work` in a helper thread that nobody waits for."""
+    _start(threading.Thread(target=work, name="awslambda", daemon=True))
+
+
+def _start(thread: threading.Thread) -> None:
+    """A thread inherits the mask of who starts it: all signals are blocked in it from its first moment on."""
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
 
 class _Helper(threading.Thread, Generic[T]):
