@@ -115,6 +115,7 @@ def session(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 def test_names_and_allowed_resources_are_as_in_python(session: psycopg.Connection[Any]) -> None:
     rules, refused = Rules(session), 0
     randomly = random.Random(4)  # noqa: S311 - the same cases each time
+<<<<<<< HEAD
     pieces = [
         "arn:aws:lambda:",
         "eu-west-1:",
@@ -128,6 +129,10 @@ def test_names_and_allowed_resources_are_as_in_python(session: psycopg.Connectio
         "$LATEST",
     ]
     names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(300)]
+=======
+    pieces = ["arn:aws:lambda:", "eu-west-1:", "123456789012:", "function:", "f", "a" * 63, ":", "prod", "-1", "$LATEST"]
+    names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(200)]
+>>>>>>> 2ab14f6b7a3e3efdfff648a4eea5020c1cb13de6
     for patterns, region in itertools.product(PATTERNS, ("eu-west-1", "cn-north-1")):
         with session.transaction(force_rollback=True):
             given = "" if patterns is None else f", allowed_resources '{patterns}'"
