@@ -70,7 +70,7 @@ BEGIN
   -- What waits behind a record that is gone (deleted by hand, say) is next.
   PERFORM awslambda._promote(b.mapping, b.key)
     FROM (SELECT DISTINCT o.mapping, o.key FROM awslambda.outbox AS o
-           WHERE o.due_at = 'infinity' AND o.slot = ANY (claimed)) AS b;
+           WHERE o.due_at = 'infinity' AND o.key IS NOT NULL AND o.slot = ANY (claimed)) AS b;
   RETURN claimed;
 END
 $function$;
@@ -129,7 +129,7 @@ $function$;
 --   ended before 3. the records. A later look may begin above that id as long as those transactions still run, and a
 --   look from below has seen what the others left (outbox.Floor).
 CREATE OR REPLACE FUNCTION awslambda._look(
-  slots int[],      -- that this session holds
+  slots bigint,     -- that this session holds: slot 0 is the lowest bit
   mappings int[],   -- to look at; 0: direct messages
   floors bigint[],  -- of each: ready records have larger ids
   limits int[]      -- of each: ready, and due, records at most
@@ -139,42 +139,43 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off  -- a nearly empty table with many dead rows must not change the plan
 SET enable_bitmapscan = off
+SET jit = off
 AS $function$
 DECLARE
   last bigint := (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM awslambda.outbox_id_seq AS s);
   running bigint[] := ARRAY(
     SELECT l.transactionid::text::bigint FROM pg_locks AS l
      WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted);
+  moment timestamptz := clock_timestamp();
   found record;
 BEGIN
+  -- mapping + 0: so that outbox_behind is the only index for it, whatever the planner believes of the others.
   SELECT pg_current_snapshot()::text AS snapshot,
          array_agg(r.id) FILTER (WHERE r.behind) AS behind,
          array_agg(r.mapping) FILTER (WHERE r.behind) AS behind_mappings,
-         coalesce(json_agg(json_build_array(
-           r.mapping, r.id, hashtextextended(r.key, 0), r.size, r.attempts, extract(epoch FROM r.enqueued_at)::float8,
-           r.is_due, r.behind,
+         string_agg(concat('[', r.mapping, ',', r.id, ',', coalesce(hashtextextended(r.key, 0)::text, 'null'), ',', r.slot, ',',
+           r.size, ',', r.attempts, ',', date_part('epoch', r.enqueued_at), ',', r.is_due::int, ',', r.behind::int, ',',
            CASE WHEN r.mapping = 0 THEN json_build_array(
-             r.function_name, r.invocation_type, r.server, r.role, r.keep_results IS NOT NULL) END,
-           r.slot)
-           ORDER BY r.id), '[]') AS records
+             r.function_name, r.invocation_type, r.server, r.role, r.keep_results IS NOT NULL)::text ELSE 'null' END, ']'),
+           ',' ORDER BY r.id) AS records
     INTO found
     FROM unnest(mappings, floors, limits) AS m (mapping, floor, most)
    CROSS JOIN LATERAL (
      (SELECT o.*, false AS is_due, o.key IS NOT NULL AND EXISTS (
                SELECT FROM awslambda.outbox AS p
-                WHERE p.mapping = o.mapping AND p.due_at IS NOT NULL AND p.id < o.id AND p.key = o.key
-                  AND hashtextextended(p.key, 0) = hashtextextended(o.key, 0)) AS behind
+                WHERE p.due_at IS NOT NULL AND hashtextextended(p.key, p.mapping) = hashtextextended(o.key, o.mapping)
+                  AND p.id < o.id AND p.key = o.key AND p.mapping + 0 = o.mapping) AS behind
         FROM awslambda.outbox AS o
-       WHERE o.mapping = m.mapping AND o.id > m.floor AND o.slot = ANY (slots) AND o.due_at IS NULL
+       WHERE o.mapping = m.mapping AND o.id > m.floor AND (slots >> o.slot) & 1 = 1 AND o.due_at IS NULL
        ORDER BY o.mapping, o.id
        LIMIT m.most)
      UNION ALL
      (SELECT o.*, true, o.key IS NOT NULL AND EXISTS (
                SELECT FROM awslambda.outbox AS p
-                WHERE p.mapping = o.mapping AND p.due_at > o.due_at AND p.id < o.id AND p.key = o.key
-                  AND hashtextextended(p.key, 0) = hashtextextended(o.key, 0))
+                WHERE p.due_at > o.due_at AND hashtextextended(p.key, p.mapping) = hashtextextended(o.key, o.mapping)
+                  AND p.id < o.id AND p.key = o.key AND p.mapping + 0 = o.mapping)
         FROM awslambda.outbox AS o
-       WHERE o.mapping = m.mapping AND o.due_at <= clock_timestamp() AND o.slot = ANY (slots)
+       WHERE o.mapping = m.mapping AND o.due_at <= moment AND (slots >> o.slot) & 1 = 1
        ORDER BY o.mapping, o.due_at, o.id
        LIMIT m.most)) AS r;
   IF found.behind IS NOT NULL THEN
@@ -184,9 +185,9 @@ BEGIN
      WHERE o.mapping = b.mapping AND o.id = b.id;
   END IF;
   RETURN json_build_object(
-    'last', last, 'running', running, 'snapshot', found.snapshot, 'now', extract(epoch FROM clock_timestamp())::float8,
-    'inserted', pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 'flushed', pg_current_wal_flush_lsn() - '0/0'::pg_lsn,
-    'records', found.records);
+    'last', last, 'running', running, 'snapshot', found.snapshot, 'now', extract(epoch FROM clock_timestamp()),
+    'flushed', pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn(),
+    'records', concat('[', found.records, ']')::json);
 END
 $function$;
 
@@ -211,8 +212,8 @@ LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $function$
   SELECT EXISTS (
     SELECT FROM awslambda.outbox AS o
-     WHERE o.mapping = $1 AND pg_catalog.hashtextextended(o.key, 0) = pg_catalog.hashtextextended($2, 0)
-       AND o.key = $2 AND o.due_at IS NOT NULL)
+     WHERE o.due_at IS NOT NULL AND pg_catalog.hashtextextended(o.key, o.mapping) = pg_catalog.hashtextextended($2, $1)
+       AND o.key = $2 AND o.mapping + 0 = $1)
 $function$;
 
 -- The next records of a key: those that waited behind one that is gone now, if none is before them.
@@ -225,17 +226,17 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
   UPDATE awslambda.outbox AS o
-     SET due_at = clock_timestamp()
+     SET due_at = now()  -- the same for all of them: by it their order is told
    WHERE o.mapping = $1
      AND o.id IN (
        SELECT n.id FROM awslambda.outbox AS n
-        WHERE n.mapping = $1 AND hashtextextended(n.key, 0) = hashtextextended($2, 0) AND n.key = $2
-          AND n.due_at = 'infinity'
+        WHERE n.due_at IS NOT NULL AND hashtextextended(n.key, n.mapping) = hashtextextended($2, $1)
+          AND n.key = $2 AND n.mapping + 0 = $1 AND n.due_at = 'infinity'
         ORDER BY n.id LIMIT 200)
      AND NOT EXISTS (
        SELECT FROM awslambda.outbox AS f
-        WHERE f.mapping = $1 AND hashtextextended(f.key, 0) = hashtextextended($2, 0) AND f.key = $2
-          AND f.due_at < 'infinity')
+        WHERE f.due_at IS NOT NULL AND hashtextextended(f.key, f.mapping) = hashtextextended($2, $1)
+          AND f.key = $2 AND f.mapping + 0 = $1 AND f.due_at < 'infinity')
 $function$;
 
 -- What has become of records, all in one transaction.
@@ -245,6 +246,8 @@ CREATE OR REPLACE FUNCTION awslambda._settle(
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $function$
 DECLARE
   one record;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Codes of SQS and SNS.
+NOT_FOUND = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound", "NotFoundException")
+NOT_KNOWN = (
+    "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity", "RequestExpired",
+    "SignatureDoesNotMatch", "UnrecognizedClientException",
+)  # fmt: skip
 ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
@@ -75,6 +82,8 @@ class Identity:
         self._credentials: Any = None
         self._region: str | None = None
         self._urls: dict[tuple[str, str], Url] = {}
+        self._clients: dict[tuple[str, str], tuple[object, Any]] = {}  # with the credentials each was made for
+        self._making = threading.Lock()  # clients: a session may not make two at once
         self._account: str | None = None
         self._ask_account_from = 0.0
 
@@ -174,6 +183,33 @@ class Identity:
             except errors.LambdaError:
                 self._ask_account_from = time.monotonic() + ASK_AGAIN
         return self._account
+
+    def request(  # noqa: PLR0917
+        self, service: str, region: str, operation: str, parameters: Mapping[str, str], destination: str, wait: Wait
+    ) -> None:
+        """One request to a service that takes what Lambda gave up, sent once; `destination` is how errors call it."""
+        credentials = self.frozen_credentials(wait)[:3]
+
+        def send() -> None:
+            getattr(self._client_of(service, region, credentials), operation)(**parameters)
+
+        try:
+            wait.in_thread(lambda: _translated(lambda: _sent(send, destination)))
+        except TimeoutError:
+            raise errors.DestinationFailed(destination=destination, reason="no answer in time") from None
+
+    def _client_of(self, service: str, region: str, credentials: tuple[Any, ...]) -> Any:
+        """The kept client of a service, while it has the credentials of now."""
+        with self._making:
+            made_for, client = self._clients.get((service, region), (None, None))
+            if made_for != credentials:
+                access_key, secret_key, token = credentials
+                client = self.client(
+                    service, region,
+                    aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=token,
+                )  # fmt: skip
+                self._clients[service, region] = (credentials, client)
+            return client
 
     def _in_thread(self, work: Callable[[], T], wait: Wait) -> T:
         try:
@@ -355,6 +391,26 @@ def _translated(work: Callable[[], T]) -> T:
         raise errors.NoCredentials(reason=str(error).rstrip(".")) from None
     except Exception as error:  # a credential_process that is not there; an IMDS that says 400
         raise errors.NoCredentials(reason=f"{type(error).__name__} {getattr(error, 'filename', '')}".rstrip()) from None
+
+
+def _sent(send: Callable[[], None], destination: str) -> None:
+    """What a destination answers, as our errors; those of the way there are left as they are."""
+    from botocore import exceptions
+
+    try:
+        send()
+    except exceptions.ClientError as error:
+        code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+        message = message.split("\n", maxsplit=1)[0]  # then AWS shows the signed headers, with the token
+        if code in NOT_FOUND:
+            raise errors.DestinationNotFound(destination=destination) from None
+        if "AccessDenied" in code or code == "AuthorizationError":
+            raise errors.AccessDenied(reason=message) from None
+        if code in NOT_KNOWN:
+            raise errors.CredentialsRefused(reason=f"{code}: {message}") from None
+        raise errors.DestinationFailed(destination=destination, reason=f"{code}: {message}".rstrip(".")) from None
+    except (exceptions.ReadTimeoutError, exceptions.ConnectionClosedError) as error:
+        raise errors.DestinationFailed(destination=destination, reason=type(error).__name__) from None
 
 
 def _refused(error: Any) -> errors.LambdaError:

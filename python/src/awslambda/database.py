@@ -66,7 +66,6 @@ SESSION = {
 WHERE_POSSIBLE = {"client_connection_check_interval": "500ms"}
 # The client's side of the same; what the connection string or the environment says goes before.
 CONNECTION = {
-    "fallback_application_name": "awslambda dispatch",
     "connect_timeout": "10",
     "keepalives_idle": "3",
     "keepalives_interval": "3",
@@ -114,10 +113,13 @@ class PooledConnection(DatabaseError):
 class PsycopgDatabase:
     """A session over a connection of its own, made by libpq's rules; each query is a transaction.
 
-    `dsn` is a connection string or URI, in addition to libpq's environment. `check` is what check_interrupts does.
+    `dsn` is a connection string or URI, in addition to libpq's environment, which may also say another
+    `application_name`. `check` is what check_interrupts does.
     """
 
-    def __init__(self, dsn: str = "", check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, dsn: str = "", application_name: str = "awslambda dispatch", check: Callable[[], None] = lambda: None
+    ) -> None:
         import psycopg
         from psycopg import conninfo
         from psycopg.rows import dict_row
@@ -132,7 +134,15 @@ class PsycopgDatabase:
             raise ValueError("it is neither a connection string nor a URI of PostgreSQL") from None
         try:
             self._connection: psycopg.Connection[dict[str, Any]] = psycopg.Connection.connect(
-                conninfo.make_conninfo("", **{**_defaults(given), **given, "client_encoding": "UTF8"}),
+                conninfo.make_conninfo(
+                    "",
+                    **{
+                        **_defaults(given),
+                        "fallback_application_name": application_name,
+                        **given,
+                        "client_encoding": "UTF8",
+                    },
+                ),
                 autocommit=True,
                 row_factory=dict_row,
                 cursor_factory=psycopg.RawCursor,

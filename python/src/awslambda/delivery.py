@@ -38,11 +38,13 @@ MAPPINGS = "SELECT awslambda._mappings()::text AS mappings"
 SLOT_STATE = "SELECT dispatchers, pg_catalog.to_json(taken)::text AS taken FROM awslambda._slots()"
 CLAIM = "SELECT pg_catalog.to_json(awslambda._claim($1::int[]))::text AS claimed"
 RELEASE = "SELECT awslambda._release($1::int[])"
-LOOK = "SELECT awslambda._look($1::int[], $2::int[], $3::bigint[], $4::int[])::text AS found"
-BATCH = (
-    "SELECT body, pg_catalog.to_json(ids)::text AS ids, pg_catalog.to_json(message_ids)::text AS message_ids "
-    "FROM awslambda._batch($1::int, $2::bigint[])"
+LOOK = "SELECT awslambda._look($1::bigint, $2::int[], $3::bigint[], $4::int[])::text AS found"
+BATCHES = (
+    "SELECT b.body, pg_catalog.to_json(b.ids)::text AS ids, pg_catalog.to_json(b.message_ids)::text AS message_ids "
+    "FROM ROWS FROM (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS r (mapping, ids, n) "
+    "CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
 )
+TOGETHER = 16_000_000  # bytes of records that are asked for at once
 SETTLE = "SELECT awslambda._settle($1::json)"
 FLUSH = "SELECT awslambda._flush()"
 
@@ -102,6 +104,7 @@ class Delivery:
         self._leaving: set[int] = set()  # slots to give back when nothing of theirs is known
         self._next_claim = self._next_configure = self._next_report = self._next_look = 0.0
         self._found_at = 0.0
+        self._flushed = False  # the WAL, up to the last look
         self._reported: list[dict[str, Any]] = []
         self._settings: dict[tuple[str, str | None], Settings | errors.LambdaError] = {}
         self._parsed: dict[servers.Server | None, Settings] = {}
@@ -130,11 +133,10 @@ class Delivery:
         for death in self._outbox.deaths():
             self._bury(death)
         wrote = self._settle(now)
-        if found and not wrote:
+        if found and not (wrote or self._flushed):
             self._database.fetch(FLUSH)
         if not self.stopping:
-            for batch in self._outbox.batches(time.monotonic(), self._concurrency - self.in_flight):
-                self._send(batch)
+            self._send(list(self._outbox.batches(time.monotonic(), self._concurrency - self.in_flight)))
 
     def wait(self) -> None:
         """Until a batch is done or the next look is due; Postgres may interrupt it."""
@@ -149,6 +151,8 @@ class Delivery:
         self._closed.set()
         for _ in range(self._threads):
             self._work.put(None)
+        self._next_report = 0.0
+        self._settle(time.monotonic())
         self._database.fetch(RELEASE, outbox.sql_array([*SLOTS, PRESENCE]))
 
     # Slots and mappings
@@ -199,15 +203,20 @@ class Delivery:
         look = self._outbox.look(now)
         found = 0
         if look.mappings:
-            slots = outbox.sql_array(self._slots - self._leaving)
             arguments = (outbox.sql_array(values) for values in (look.mappings, look.floors, look.limits))
-            answer = json.loads(self._database.fetch(LOOK, slots, *arguments)[0]["found"])
+            answer = json.loads(self._database.fetch(LOOK, self._bits(), *arguments)[0]["found"])
             found = self._outbox.looked(look, answer, time.monotonic())
+            self._flushed = answer["flushed"]
         now = time.monotonic()
         if found:
             self._found_at = now
         self._next_look = now + min(COLD, max(HOT, (now - self._found_at - COOLING) / 10))
         return found
+
+    def _bits(self) -> str:
+        """The slots as a signed bigint."""
+        bits = sum(1 << slot for slot in self._slots - self._leaving)
+        return str(bits - (1 << 64) if bits >> 63 else bits)
 
     def _settle(self, now: float) -> bool:
         settlement = self._outbox.settlement()
@@ -246,17 +255,30 @@ class Delivery:
         options = settings_.named(server.options)
         return settings_.parse(server.name, options, lambda text: self._database.fetch(SECONDS, text)[0]["seconds"])
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batches: list[Batch]) -> None:
+        """Fetches the records of batches, many at once as long as they are small, and hands them to the threads."""
+        while batches:
+            together, size = [batches.pop(0)], 0
+            while batches and (size := size + together[-1].size + batches[0].size) <= TOGETHER:
+                together.append(batches.pop(0))
+            rows = self._fetch([(batch.route.mapping.id, batch.ids) for batch in together])
+            for batch, row in zip(together, rows, strict=True):
+                self._send_one(batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]"))
+
+    def _fetch(self, batches: list[tuple[int, list[int]]]) -> list[dict[str, Any]]:
+        mappings = outbox.sql_array(mapping for mapping, _ in batches)
+        ids = "{" + ",".join(f'"{outbox.sql_array(ids)}"' for _, ids in batches) + "}"
+        return self._database.fetch(BATCHES, mappings, ids)
+
+    def _send_one(self, batch: Batch, body: str, ids: list[int], message_ids: list[str]) -> None:
         mapping = batch.route.mapping
-        row = self._database.fetch(BATCH, str(mapping.id), outbox.sql_array(batch.ids))[0]
-        ids, message_ids = json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]")
         self._outbox.vanished(batch, set(ids))
         if not batch.records:
             return
         try:
             request = lambda_.Request(
                 resources.function(mapping.function_name),
-                row["body"].encode(),
+                body.encode(),
                 mapping.invocation_type,
                 client_context=_client_context(batch, message_ids),
             )
@@ -272,9 +294,8 @@ class Delivery:
         if mapping.on_failure is None:
             self._outbox.died(death, None)
             return
-        ids = outbox.sql_array(record.id for record in death.records)
+        row = self._fetch([(mapping.id, [record.id for record in death.records])])[0]
         try:
-            row = self._database.fetch(BATCH, str(mapping.id), ids)[0]
             settings = self._settings_of(mapping)
         except errors.LambdaError as error:
             self._outbox.died(death, _text(error))

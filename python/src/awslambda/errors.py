@@ -93,6 +93,20 @@ class ServerNotFound(LambdaError):
     hint = "CREATE SERVER ... FOREIGN DATA WRAPPER awslambda makes one; \\des+ lists them."
 
 
+class DestinationNotFound(LambdaError):
+    """There is no on-failure destination {destination!r}."""
+
+    sqlstate = "42704"
+    hint = "Check the ARN, its region and its account. awslambda.dead_letter has the record."
+
+
+class DestinationFailed(LambdaError):
+    """The on-failure destination {destination!r} did not take the record: {reason}."""
+
+    sqlstate = "LA004"
+    hint = "awslambda.dead_letter has the record; the destination may have it too."
+
+
 class AccessDenied(LambdaError):
     """IAM does not allow this: {reason}"""
 

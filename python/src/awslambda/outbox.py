@@ -100,6 +100,10 @@ class Batch:
     def ids(self) -> list[int]:
         return [record.id for record in self.records]
 
+    @property
+    def size(self) -> int:
+        return sum(record.size for record in self.records)
+
 
 @dataclass(frozen=True)
 class Death:
@@ -355,7 +359,7 @@ class Outbox:
         new = 0
         for id, rows in found.items():
             scan = self._scans[id]
-            ready = [row[1] for row in rows if not row[6]]
+            ready = [row[1] for row in rows if not row[7]]
             whole = len(ready) < scan.limit
             reached = answer["last"] if whole else min(ready[-1], answer["last"])
             if not scan.floor.looked(scan.start, snapshot, answer["running"], reached, whole):
@@ -364,7 +368,7 @@ class Outbox:
             # Above what the look reached there may be ready records of the same key that come before a due one.
             fresh = [
                 row for row in rows
-                if row[1] not in scan.known and not row[7] and (whole or row[1] <= reached or row[2] is None)
+                if row[1] not in scan.known and not row[8] and (whole or row[1] <= reached or row[2] is None)
             ]  # fmt: skip
             for row in fresh:
                 self._load(scan, row)
@@ -373,7 +377,7 @@ class Outbox:
         return new
 
     def _load(self, scan: Scan, row: list[Any]) -> None:
-        id, number, key, size, attempts, enqueued_at, _, _, direct, slot = row
+        id, number, key, slot, size, attempts, enqueued_at, _, _, direct = row
         record = Record(id, number, key, slot, size, attempts, enqueued_at)
         scan.known[number] = record
         if direct is None:
@@ -488,14 +492,15 @@ class Outbox:
         """What of a batch that failed as a whole is still to go out, without keys of which a record has failed."""
         route = batch.route
         failed = {record.key for other, records, _, _ in self._retries if other.scan is route.scan for record in records}
+        for piece in batch.rest:  # all, and now: they go behind the failed one in the settlement that writes of it
+            for record in piece:
+                if record.key is not None and record.key in failed:
+                    self._release(route, record)
+            piece[:] = [record for record in piece if record.key is None or record.key not in failed]
         while batch.rest:
             piece = batch.rest.pop(0)
-            sent = [record for record in piece if record.key is None or record.key not in failed]
-            for record in piece:
-                if record not in sent:
-                    self._release(route, record)
-            if sent:
-                self._pieces.append(Batch(route, sent, batch.rest))
+            if piece:
+                self._pieces.append(Batch(route, piece, batch.rest))
                 return
         route.out -= 1
 
