@@ -565,6 +565,29 @@ def test_without_report_batch_item_failures_an_answer_is_not_looked_at(unhurried
     assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
 
 
+@pytest.mark.parametrize(
+    ("event_format", "function_name", "left"),
+    [("sqs", "powertools-sqs", [2]), ("kinesis", "powertools-kinesis", [2, 3])],
+)
+def test_powertools_handles_what_triggers_captured(
+    unhurried: Outbox, event_format: str, function_name: str, left: list[int]
+) -> None:
+    sql = unhurried.sql
+    sql("CREATE TABLE readings (sensor int PRIMARY KEY, temperature float8)")
+    try:
+        sql(
+            "SELECT awslambda.create_event_source_mapping('readings', %s, event_format => %s,"
+            " function_response_types => '{ReportBatchItemFailures}')",
+            function_name, event_format,
+        )  # fmt: skip
+        sql("INSERT INTO readings VALUES (1, 20.5), (2, 120.5), (3, 21)")
+        sql("CALL awslambda.dispatch('10 s')")
+        waiting = "SELECT array_agg((payload -> 'new' ->> 'sensor')::int ORDER BY id) FROM awslambda.outbox"
+        assert sql(waiting) == left
+    finally:
+        sql("DELETE FROM awslambda.outbox; DROP TABLE readings")
+
+
 # The page.
 
 PAGE = Document(ROOT / "docs/event-formats.md")
