@@ -588,6 +588,29 @@ def test_powertools_handles_what_triggers_captured(
         sql("DELETE FROM awslambda.outbox; DROP TABLE readings")
 
 
+def test_a_synchronous_message_has_its_id_in_the_client_context(unhurried: Outbox) -> None:
+    sql = unhurried.sql
+    message_id = sql(
+        "SELECT awslambda.enqueue('behave', '{\"do\": \"about\"}', invocation_type => 'RequestResponse',"
+        " keep_results => '1 hour')"
+    )
+    sql("CALL awslambda.dispatch('10 s')")
+    status, answer = sql("SELECT status, payload FROM awslambda.result(%s)", message_id)
+    assert answer["custom"] == {"message_id": str(message_id), "attempt": 1}, status
+
+
+def test_a_redriven_record_keeps_its_message_id_and_grows_its_sequence(unhurried: Outbox) -> None:
+    outbox = unhurried
+    mapping = outbox.mapping("postgresql", function_name="behave", maximum_retry_attempts=0)
+    id, message_id = outbox.add(mapping)
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    assert outbox.sql("SELECT awslambda.redrive()") == 1
+    redriven = outbox.sql("SELECT id FROM awslambda.outbox WHERE mapping = %s", mapping)
+    record = outbox.record(mapping, redriven)
+    assert (record["eventID"], record["attempt"]) == (str(message_id), 1)
+    assert record["sequence"] == redriven > id
+
+
 # The page.
 
 PAGE = Document(ROOT / "docs/event-formats.md")
