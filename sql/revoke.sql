@@ -22,6 +22,11 @@ BEGIN
                coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner
           FROM pg_type AS t
          WHERE t.typelem = 0
+        UNION ALL
+        SELECT 'pg_class'::regclass, c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text,
+               coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)), c.relowner
+          FROM pg_class AS c
+         WHERE c.relkind <> 'c'
       ) AS m (catalog, oid, kind, name, acl, owner) ON m.catalog = d.classid AND m.oid = d.objid
      CROSS JOIN LATERAL aclexplode(m.acl) AS a
      WHERE d.deptype = 'e' AND a.grantee <> m.owner

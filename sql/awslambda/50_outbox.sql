@@ -7,7 +7,7 @@ CREATE TABLE awslambda.outbox (
   slot smallint NOT NULL GENERATED ALWAYS AS ((hashtextextended(coalesce(key, message_id::text), 0) & 63)::smallint) STORED,
   key text COLLATE "C",
   payload json NOT NULL,
-  role regrole NOT NULL,
+  role regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,
   enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   attempts int NOT NULL DEFAULT 0,
   due_at timestamptz,                  -- NULL: now; infinity: when what is before it in its key is done
@@ -22,6 +22,7 @@ CREATE TABLE awslambda.outbox (
 
 CREATE INDEX outbox_due ON awslambda.outbox (mapping, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_behind ON awslambda.outbox (hashtextextended(key, mapping), id) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_kept ON awslambda.outbox (message_id) WHERE keep_results IS NOT NULL;
 
 CREATE TABLE awslambda.dead_letter (
   message_id uuid PRIMARY KEY,
@@ -41,6 +42,9 @@ CREATE TABLE awslambda.dead_letter (
   destination_error text     -- why on_failure could not be told
 );
 
+-- attempts below 0 marks those that are put back, and are gone when the statement ends.
+CREATE INDEX dead_letter_redriven ON awslambda.dead_letter (enqueued_at) WHERE attempts < 0;
+
 CREATE TABLE awslambda._result (
   message_id uuid PRIMARY KEY,
   role regrole NOT NULL,
@@ -50,14 +54,605 @@ CREATE TABLE awslambda._result (
   expires_at timestamptz NOT NULL
 );
 
--- Raises unless the current user may call the function through that server (or the one that is chosen for him).
-CREATE OR REPLACE FUNCTION awslambda._may_call(function_name text, server text) RETURNS boolean
-LANGUAGE plpgsql STABLE
+-- Whose messages are delivered from here; no key, since a restored dump brings its own rows.
+CREATE TABLE awslambda.home (
+  system_identifier bigint NOT NULL,  -- the cluster's
+  database oid NOT NULL,
+  host text NOT NULL,
+  armed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+COMMENT ON TABLE awslambda.outbox IS
+  'What is delivered after commit: one row for each message and each record of an event source mapping, deleted when it is delivered. You see what you sent, and the records of your mappings.';
+COMMENT ON TABLE awslambda.dead_letter IS
+  'What could not be delivered, with the reason. awslambda.redrive() puts it back, awslambda.purge() removes it.';
+COMMENT ON TABLE awslambda.home IS
+  'The database, cluster and hosts that may deliver what is in the outbox: a copy finds itself missing here. Written by CREATE EXTENSION and awslambda.arm().';
+
+-- What a dump carries. Results are left out: who waits for one waits here.
+SELECT pg_catalog.pg_extension_config_dump('awslambda.event_source_mapping', '');
+SELECT pg_catalog.pg_extension_config_dump('awslambda.event_source_mapping_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('awslambda.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('awslambda.outbox_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('awslambda.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('awslambda.home', '');
+
+-- Ids are drawn by running transactions only, so that whoever sees an id knows by the snapshot which lower ones may still
+-- come. That holds for each INSERT and COPY: this fires before a statement's first row, and with it its defaults, are made.
+CREATE OR REPLACE FUNCTION awslambda._begin_writing()
+RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
+  PERFORM pg_current_xact_id();
+  RETURN NULL;
+END
+$function$;
+
+CREATE TRIGGER begin_writing BEFORE INSERT ON awslambda.outbox
+  FOR EACH STATEMENT EXECUTE FUNCTION awslambda._begin_writing();
+ALTER TABLE awslambda.outbox ENABLE ALWAYS TRIGGER begin_writing;
+
+-- What servers.choose, resources.function and resources.permits decide for a call, without Python: raises unless the current
+-- user may call the function through that server, or through the one that is chosen for him. A region that only the server's
+-- host knows is not known here: then an account without a region is checked at delivery alone.
+CREATE OR REPLACE FUNCTION awslambda._may_call(function_name text, server text)
+RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  parts text[];   -- region, account, name, partition; NULL where the name does not say
+  chosen record;
+  allowed text;   -- patterns, separated by what none of them contains
+  region text;
+  target text;
+BEGIN
+  -- What a whole pattern with its parts takes is paid by those who need it: not by plain names, nor by full ARNs.
+  IF starts_with(function_name, 'arn:') THEN
+    IF function_name COLLATE "C" ~ (
+      '^arn:aws[a-zA-Z-]*:lambda:[a-z]{2,}(?:-[a-z]+)+-[0-9]+:[0-9]{12}:function:'
+      '[a-zA-Z0-9_-]{1,64}(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$')
+    THEN
+      parts := ARRAY[
+        split_part(function_name, ':', 4), split_part(function_name, ':', 5), split_part(function_name, ':', 7),
+        split_part(function_name, ':', 2)];
+    END IF;
+  ELSIF octet_length(function_name) <= 64 AND function_name COLLATE "C" ~ '^[a-zA-Z0-9_-]+$' THEN
+    parts := ARRAY[NULL, NULL, function_name];
+  ELSIF length(function_name) <= 64 THEN  -- no part can be too long, and Postgres is slow at counting
+    parts := regexp_match(
+      function_name COLLATE "C",
+      '^(?:([a-z]{2,}(?:-[a-z]+)+-[0-9]+):)?(?:([0-9]{12}):)?(?:function:)?'
+      '([a-zA-Z0-9_-]+)(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]+))?$');
+  ELSE
+    parts := regexp_match(
+      function_name COLLATE "C",
+      '^(?:([a-z]{2,}(?:-[a-z]+)+-[0-9]+):)?(?:([0-9]{12}):)?(?:function:)?'
+      '([a-zA-Z0-9_-]{1,64})(?::(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$');
+  END IF;
+  IF parts IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format(
+        'not the name or ARN of a Lambda function: %L',
+        CASE WHEN length(function_name) > 170 THEN left(function_name, 170) || '...' ELSE function_name END),
+      HINT = 'A name has 1 to 64 letters, digits, - or _, and may be followed by :qualifier; '
+        'an ARN is arn:aws:lambda:region:account:function:name[:qualifier]. Nothing was sent.';
+  END IF;
+
+  SELECT s.*, count(*) OVER () AS servers,
+         string_agg(s.name, ', ') FILTER (WHERE s.candidate) OVER every AS candidates,
+         count(*) FILTER (WHERE s.candidate) OVER () AS among
+    INTO chosen
+    FROM (
+      SELECT f.srvname AS name, f.srvoptions, p.usable,
+             has_foreign_data_wrapper_privilege(f.srvowner, w.oid, 'USAGE') AS rightful,
+             -- Unasked, a server of somebody else than a superuser is not used beside one of a superuser.
+             p.usable AND o.rolsuper = bool_or(p.usable AND o.rolsuper) OVER () AS candidate
+        FROM pg_foreign_server AS f
+        JOIN pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
+        JOIN pg_proc AS v ON v.oid = w.fdwvalidator
+        JOIN pg_roles AS o ON o.oid = f.srvowner
+       CROSS JOIN LATERAL (SELECT has_server_privilege(f.oid, 'USAGE') AS usable) AS p
+       WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::regnamespace
+         AND (_may_call.server IS NULL OR f.srvname = _may_call.server)
+    ) AS s
+  WINDOW every AS (ORDER BY s.name ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+   ORDER BY s.candidate DESC, s.name = 'aws' DESC, s.name
+   LIMIT 1;
+  IF NOT FOUND THEN
+    IF server IS NULL THEN
+      RETURN true;
+    END IF;
+    RAISE undefined_object USING
+      MESSAGE = format('There is no server %L of the foreign data wrapper awslambda.', server),
+      HINT = 'CREATE SERVER ... FOREIGN DATA WRAPPER awslambda makes one; \des+ lists them.';
+  END IF;
+  IF NOT chosen.candidate THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format(
+        'The role %L may not use %s.', current_user,
+        CASE chosen.servers WHEN 1 THEN format('the server %L', chosen.name)
+          ELSE 'any server of the foreign data wrapper awslambda' END),
+      HINT = 'GRANT USAGE ON FOREIGN SERVER ... TO ... allows it.';
+  END IF;
+  IF chosen.among > 1 AND chosen.name <> 'aws' THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('There are several servers that this role may use: %s.', chosen.candidates),
+      HINT = 'Name one in the argument server of awslambda.invoke, or name one of them aws: that one is the default.';
+  END IF;
+  IF NOT chosen.rightful THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('The server %L is not used: its owner could have changed whose identity it stands for.', chosen.name),
+      HINT = 'A superuser must own it, or a role that has USAGE on the foreign data wrapper awslambda.';
+  END IF;
+
+  SELECT max(o.option_value) FILTER (WHERE o.option_name = 'allowed_resources'),
+         coalesce(parts[1], max(o.option_value) FILTER (WHERE o.option_name = 'region'))
+    INTO allowed, region
+    FROM pg_options_to_table(chosen.srvoptions) AS o;
+  IF allowed IS NULL THEN
+    RETURN true;
+  END IF;
+  target := CASE
+    WHEN parts[2] IS NULL THEN 'function:' || parts[3]
+    ELSE 'arn:' || coalesce(parts[4], awslambda._partition(region)) || ':lambda:' || region || ':' || parts[2]
+         || ':function:' || parts[3]
+  END;
+  -- The validator lets nothing but these characters into a pattern, and commas and white space between patterns.
+  IF NOT EXISTS (
+    SELECT FROM regexp_split_to_table(allowed, '[^A-Za-z0-9_.:/*$+=@-]+') AS pattern
+     WHERE starts_with(pattern, 'arn:') = (parts[2] IS NOT NULL)
+       AND coalesce(target COLLATE "C" LIKE replace(replace(pattern, '_', '\_'), '*', '%'), true)
+  ) THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('The server %L does not allow %L.', chosen.name, coalesce(target, function_name)),
+      HINT = 'Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN.';
+  END IF;
   RETURN true;
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION awslambda._check_home() RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$ SELECT $$;
+-- The part of an ARN that a region's name stands for, as botocore has it.
+CREATE OR REPLACE FUNCTION awslambda._partition(region text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT CASE split_part(region, '-', 1)
+    WHEN 'cn' THEN 'aws-cn'
+    WHEN 'eusc' THEN 'aws-eusc'
+    ELSE CASE substring(region FROM '^[^-]+-[^-]+')
+      WHEN 'us-gov' THEN 'aws-us-gov'
+      WHEN 'us-iso' THEN 'aws-iso'
+      WHEN 'us-isob' THEN 'aws-iso-b'
+      WHEN 'eu-isoe' THEN 'aws-iso-e'
+      WHEN 'us-isof' THEN 'aws-iso-f'
+      ELSE 'aws'
+    END
+  END
+$function$;
+
+-- Row security. Callers may write only what enqueue writes: the other columns have their defaults, since INSERT is granted
+-- on these alone (90_privileges.sql). Captured records show rows of tables, so they are for the mapping's role and the
+-- source's owner, not for whoever made the change.
+ALTER TABLE awslambda.outbox ENABLE ROW LEVEL SECURITY;
+ALTER TABLE awslambda.dead_letter ENABLE ROW LEVEL SECURITY;
+ALTER TABLE awslambda._result ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY see ON awslambda.outbox FOR SELECT USING (
+  CASE WHEN mapping = 0 THEN pg_has_role(role, 'USAGE')
+    ELSE mapping IN (
+      SELECT m.id FROM awslambda.event_source_mapping AS m
+       WHERE pg_has_role(m.role, 'USAGE')
+          OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = m.source AND pg_has_role(c.relowner, 'USAGE')))
+  END);
+CREATE POLICY enqueue ON awslambda.outbox FOR INSERT WITH CHECK (
+  mapping = 0 AND attempts = 0 AND last_error IS NULL AND role = quote_ident(current_user)::regrole
+  AND coalesce(isfinite(due_at), true) AND awslambda._may_call(function_name, server));
+
+CREATE POLICY see ON awslambda.dead_letter FOR SELECT USING (
+  CASE WHEN mapping = 0 THEN pg_has_role(role, 'USAGE')
+    ELSE mapping IN (
+      SELECT m.id FROM awslambda.event_source_mapping AS m
+       WHERE pg_has_role(m.role, 'USAGE')
+          OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = m.source AND pg_has_role(c.relowner, 'USAGE')))
+  END);
+CREATE POLICY purge ON awslambda.dead_letter FOR DELETE USING (true);   -- of what the policy see lets one see
+CREATE POLICY redrive ON awslambda.dead_letter FOR UPDATE USING (true) WITH CHECK (attempts = -1);
+
+CREATE POLICY see ON awslambda._result FOR SELECT USING (pg_has_role(role, 'USAGE'));
+CREATE POLICY purge ON awslambda._result FOR DELETE USING (true);
+
+-- The outbox.
+
+CREATE OR REPLACE FUNCTION awslambda._enqueue(
+  function_name text, payload json, key text, delay interval, invocation_type text, server text, keep_results interval
+)
+RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+  missing CONSTANT text := CASE
+    WHEN function_name IS NULL THEN 'function_name' WHEN payload IS NULL THEN 'payload' WHEN delay IS NULL THEN 'delay'
+    WHEN invocation_type IS NULL THEN 'invocation_type' END;
+  most CONSTANT int := CASE invocation_type WHEN 'Event' THEN 1048576 WHEN 'RequestResponse' THEN 6291456 END;
+  size CONSTANT int := octet_length(convert_to(payload::text, 'UTF8'));
+  sent uuid;
+BEGIN
+  IF current_setting('transaction_read_only')::boolean THEN
+    RAISE read_only_sql_transaction USING
+      MESSAGE = 'The outbox cannot be written in a read-only transaction.',
+      HINT = 'Begin one that is READ WRITE; on a standby there is none. awslambda_fn_async calls at once, and writes nothing.';
+  END IF;
+  IF missing IS NOT NULL THEN
+    RAISE null_value_not_allowed USING
+      MESSAGE = format('%s must not be NULL.', missing),
+      HINT = 'Nothing was sent. A || with a NULL in it is NULL: jsonb_build_object keeps the other values.';
+  END IF;
+  IF most IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('invalid invocation type: %L', invocation_type),
+      HINT = 'One of RequestResponse, Event, in this spelling. Nothing was sent.';
+  END IF;
+  IF size > most THEN
+    RAISE program_limit_exceeded USING
+      MESSAGE = format(
+        'The payload for the Lambda function %L has %s bytes; %s takes %s at most.', function_name, size, invocation_type, most),
+      HINT = 'Nothing ran. Send less, or put the data into S3 and send its key.';
+  END IF;
+  IF delay NOT BETWEEN '0' AND '10 years' THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('invalid delay: %L', delay), HINT = 'It is an interval from 0 to 10 years. Nothing was sent.';
+  END IF;
+  IF keep_results IS NOT NULL AND invocation_type = 'Event' THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = 'A call of the invocation type Event has no result that could be kept.',
+      HINT = 'Leave keep_results out, or pass invocation_type => ''RequestResponse''. Nothing was sent.';
+  END IF;
+  IF keep_results NOT BETWEEN '0' AND '10 years' THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('invalid value of keep_results: %L', keep_results),
+      HINT = 'It is an interval from 0 to 10 years. Nothing was sent.';
+  END IF;
+  -- Row security makes the same test, except for those whom it does not hold for.
+  IF NOT row_security_active('awslambda.outbox') THEN
+    PERFORM awslambda._may_call(function_name, server);
+  END IF;
+  INSERT INTO awslambda.outbox AS o (function_name, payload, key, due_at, invocation_type, server, keep_results)
+  VALUES (function_name, payload, key, CASE WHEN delay > '0' THEN clock_timestamp() + delay END, invocation_type, server,
+          keep_results)
+  RETURNING o.message_id INTO sent;
+  RETURN sent;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION awslambda.enqueue(
+  function_name text,                     -- name, name:qualifier, partial or full ARN
+  payload jsonb,                          -- at most 1 MB, or 6 MB for RequestResponse
+  key text DEFAULT NULL,                  -- messages of one key are delivered one after the other, in the order of their ids
+  delay interval DEFAULT '0',             -- from now on: not delivered before
+  invocation_type text DEFAULT 'Event',   -- or 'RequestResponse': the function's failure is one of the delivery
+  server text DEFAULT NULL,               -- NULL: the one that this role may use, or aws
+  keep_results interval DEFAULT NULL      -- how long awslambda.result can read the answer of a RequestResponse
+)
+RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT awslambda._enqueue(function_name, payload::json, key, delay, invocation_type, server, keep_results)
+$function$;
+
+COMMENT ON FUNCTION awslambda.enqueue(text, jsonb, text, interval, text, text, interval) IS
+  'Calls a Lambda function after this transaction has committed, at least once; never if it rolls back. Returns the message id, which awslambda.result takes. Checked here as a call is: 42501, 42704, 22023, 22004, 54000.';
+
+CREATE FUNCTION @extschema@.awslambda_fn_on_commit(fn_name text, fn_args json)
+RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  missing CONSTANT text := CASE WHEN fn_name IS NULL THEN 'fn_name' WHEN fn_args IS NULL THEN 'fn_args' END;
+BEGIN
+  IF missing IS NOT NULL THEN
+    RAISE null_value_not_allowed USING
+      MESSAGE = format('%s must not be NULL.', missing),
+      HINT = 'Nothing was sent. A || with a NULL in it is NULL: jsonb_build_object keeps the other values.';
+  END IF;
+  RETURN awslambda._enqueue(fn_name, fn_args, NULL, '0', 'Event', NULL, NULL);
+END
+$function$;
+
+CREATE FUNCTION @extschema@.awslambda_fn_on_commit(fn_name text, fn_args jsonb)
+RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT @extschema@.awslambda_fn_on_commit(fn_name, fn_args::json)
+$function$;
+
+CREATE FUNCTION @extschema@.awslambda_fn_on_commit(
+  fn_name text,  -- name, name:qualifier, partial or full ARN
+  fn_args text   -- JSON, at most 1 MB
+)
+RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  parsed json;
+BEGIN
+  BEGIN
+    parsed := fn_args::json;
+  EXCEPTION WHEN data_exception THEN  -- without its DETAIL and CONTEXT, which quote the payload
+    RAISE invalid_text_representation USING
+      MESSAGE = format('The payload for the Lambda function %L is not JSON: %s.', fn_name, sqlerrm),
+      HINT = 'Nothing ran. Build payloads with jsonb_build_object, to_jsonb or row_to_json, not by concatenation.';
+  END;
+  RETURN @extschema@.awslambda_fn_on_commit(fn_name, parsed);
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@.awslambda_fn_on_commit(text, text) IS
+  'Hands a call to Lambda (Event) after this transaction has committed, at least once; never if it rolls back. Returns the message id. awslambda.enqueue is its long form.';
+COMMENT ON FUNCTION @extschema@.awslambda_fn_on_commit(text, json) IS
+  'As awslambda_fn_on_commit(text, text), with json.';
+COMMENT ON FUNCTION @extschema@.awslambda_fn_on_commit(text, jsonb) IS
+  'As awslambda_fn_on_commit(text, text), with jsonb.';
+
+-- Dead letters.
+
+-- SECURITY DEFINER, since nobody else may write a message id or a captured record into the outbox; as a trigger it is called
+-- with rows that row security has let through, and by nobody directly.
+CREATE OR REPLACE FUNCTION awslambda._redriven()
+RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+  WITH redriven AS (
+    DELETE FROM awslambda.dead_letter AS d WHERE d.attempts < 0 RETURNING d.*
+  )
+  INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role, function_name, invocation_type, server, keep_results)
+  SELECT r.message_id, r.mapping, r.key, r.payload, r.role, r.function_name, r.invocation_type, r.server, r.keep_results
+    FROM redriven AS r
+   ORDER BY r.enqueued_at, r.died_at;
+  RETURN NULL;
+END
+$function$;
+
+CREATE TRIGGER redriven AFTER UPDATE OF attempts ON awslambda.dead_letter
+  FOR EACH STATEMENT EXECUTE FUNCTION awslambda._redriven();
+ALTER TABLE awslambda.dead_letter ENABLE ALWAYS TRIGGER redriven;
+
+CREATE OR REPLACE FUNCTION awslambda.redrive(
+  message_ids uuid[] DEFAULT NULL  -- NULL: all that you see
+)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  redriven bigint;
+  orphans bigint;
+BEGIN
+  SELECT count(*) INTO orphans
+    FROM awslambda.dead_letter AS d
+   WHERE (message_ids IS NULL OR d.message_id = ANY (message_ids))
+     AND d.mapping <> 0 AND NOT EXISTS (SELECT FROM awslambda.event_source_mapping AS m WHERE m.id = d.mapping);
+  UPDATE awslambda.dead_letter AS d
+     SET attempts = -1
+   WHERE (message_ids IS NULL OR d.message_id = ANY (message_ids))
+     AND (d.mapping = 0 OR EXISTS (SELECT FROM awslambda.event_source_mapping AS m WHERE m.id = d.mapping));
+  GET DIAGNOSTICS redriven = ROW_COUNT;
+  IF orphans > 0 THEN
+    RAISE WARNING USING
+      MESSAGE = format('Dead letters that stay, because their event source mapping is gone: %s.', orphans),
+      HINT = 'awslambda.enqueue() can send their payload elsewhere, awslambda.purge() removes them.';
+  END IF;
+  RETURN redriven;
+END
+$function$;
+
+COMMENT ON FUNCTION awslambda.redrive(uuid[]) IS
+  'Puts dead letters back into the outbox, behind what is there, with the same message id and attempts and age from zero; returns how many. Those of a deleted event source mapping stay, with a warning.';
+
+CREATE OR REPLACE FUNCTION awslambda.purge(
+  message_ids uuid[] DEFAULT NULL  -- NULL: all that you see
+)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  purged bigint;
+BEGIN
+  DELETE FROM awslambda._result AS r WHERE r.expires_at <= clock_timestamp();
+  DELETE FROM awslambda.dead_letter AS d WHERE message_ids IS NULL OR d.message_id = ANY (message_ids);
+  GET DIAGNOSTICS purged = ROW_COUNT;
+  RETURN purged;
+END
+$function$;
+
+COMMENT ON FUNCTION awslambda.purge(uuid[]) IS
+  'Removes dead letters for good, and all kept results that have expired; returns how many dead letters.';
+
+-- Results.
+
+CREATE OR REPLACE FUNCTION awslambda.result(
+  message_id uuid,            -- as enqueue returned it
+  wait interval DEFAULT '0',  -- how long to wait while the message is pending
+  OUT status text,
+  OUT payload json,
+  OUT error text,
+  OUT finished_at timestamptz
+)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  deadline CONSTANT timestamptz := clock_timestamp() + wait;
+  ours CONSTANT bigint := pg_current_xact_id_if_assigned()::text::bigint;
+  slice double precision := 0.005;
+  ahead bigint;
+  seen record;
+BEGIN
+  IF message_id IS NULL OR wait IS NULL THEN
+    RAISE null_value_not_allowed USING
+      MESSAGE = format('%s must not be NULL.', CASE WHEN message_id IS NULL THEN 'message_id' ELSE 'wait' END),
+      HINT = 'awslambda.enqueue returns the message id.';
+  END IF;
+  LOOP
+    -- One statement, so that a message on its way from one table to the other is in one of them; the first that has it ends
+    -- the search, and only for what is nowhere else is the whole outbox read.
+    SELECT m.* INTO seen
+      FROM (
+        SELECT 'pending' AS status, NULL AS payload, o.last_error AS error, NULL::timestamptz AS finished_at, o.enqueued_at,
+               o.xmin::text::bigint AS writer
+          FROM awslambda.outbox AS o
+         WHERE o.message_id = result.message_id AND o.keep_results IS NOT NULL
+        UNION ALL
+        SELECT CASE WHEN r.function_error IS NULL THEN 'delivered' ELSE 'failed' END, r.payload, r.function_error,
+               r.finished_at, NULL, NULL
+          FROM awslambda._result AS r
+         WHERE r.message_id = result.message_id AND r.expires_at > clock_timestamp()
+        UNION ALL
+        SELECT 'dead', NULL, coalesce(d.last_error, d.reason), d.died_at, NULL, NULL
+          FROM awslambda.dead_letter AS d
+         WHERE d.message_id = result.message_id
+        UNION ALL
+        SELECT CASE WHEN m.keep_results IS NULL THEN 'not kept' ELSE 'pending' END, NULL, o.last_error, NULL, o.enqueued_at,
+               o.xmin::text::bigint
+          FROM awslambda.outbox AS o
+          LEFT JOIN awslambda.event_source_mapping AS m ON m.id = o.mapping
+         WHERE o.message_id = result.message_id AND o.keep_results IS NULL
+      ) AS m
+     LIMIT 1;
+    status := coalesce(seen.status, 'unknown');
+    EXIT WHEN status NOT IN ('pending', 'not kept');
+
+    -- Visible here and written by a transaction that is in progress: this one, or a subtransaction of it, whose id comes after
+    -- its own. (Ids of rows older than this transaction may be of an earlier round of the 32-bit counter.)
+    ahead := (seen.writer - ours) & 4294967295;
+    IF seen.enqueued_at >= transaction_timestamp() AND ahead < 2147483648
+       AND pg_xact_status((ours + ahead)::text::xid8) = 'in progress'
+    THEN
+      RAISE object_not_in_prerequisite_state USING
+        MESSAGE = format('The message %s is of this very transaction: it is delivered after COMMIT.', message_id),
+        HINT = 'COMMIT first, then ask for the result in another transaction.';
+    END IF;
+    EXIT WHEN status = 'not kept' OR clock_timestamp() >= deadline;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+      RAISE object_not_in_prerequisite_state USING
+        MESSAGE = format('A transaction that is %s cannot wait for a result: it would never see it.',
+                         upper(current_setting('transaction_isolation'))),
+        HINT = 'Wait in a transaction that is READ COMMITTED, or ask again in a new one.';
+    END IF;
+    PERFORM pg_sleep(least(slice, extract(epoch FROM deadline - clock_timestamp())));
+    slice := least(slice * 1.5, 0.1);
+  END LOOP;
+  error := seen.error;
+  finished_at := seen.finished_at;
+  BEGIN
+    payload := seen.payload::json;
+  EXCEPTION WHEN data_exception THEN
+    payload := to_json(seen.payload);
+  END;
+END
+$function$;
+
+COMMENT ON FUNCTION awslambda.result(uuid, interval) IS
+  'The kept answer to a message: one row, whose status is delivered, failed (with the function''s error object), pending, dead (see awslambda.dead_letter), not kept (pending, but sent without keep_results) or unknown (not yours, expired, delivered without being kept, or never committed). An answer that is not JSON comes as a JSON string.';
+
+-- A copy must not send.
+
+-- The EC2 instance, else the machine. SECURITY DEFINER, since files are for superusers.
+CREATE OR REPLACE FUNCTION awslambda._host()
+RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+  RETURN coalesce(
+    substring(pg_read_file('/sys/devices/virtual/dmi/id/board_asset_tag', 0, 100, true) FROM '^i-[0-9a-f]+'),
+    substring(pg_read_file('/etc/machine-id', 0, 100, true) FROM '^[0-9a-f]{32}'),
+    'unknown');
+EXCEPTION WHEN insufficient_privilege OR data_exception THEN
+  RETURN 'unknown';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION awslambda._here()
+RETURNS awslambda.home
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT c.system_identifier, d.oid, awslambda._host(), clock_timestamp()
+    FROM pg_control_system() AS c, pg_database AS d
+   WHERE d.datname = current_database()
+$function$;
+
+-- SECURITY DEFINER: a dispatcher's role has no rights on tables.
+CREATE OR REPLACE FUNCTION awslambda._check_home()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  here CONSTANT awslambda.home := awslambda._here();
+  armed text;
+  homes bigint;
+BEGIN
+  IF pg_is_in_recovery() THEN
+    RAISE read_only_sql_transaction USING
+      MESSAGE = 'A standby does not dispatch.',
+      HINT = 'Dispatch from the primary. After a promotion, SELECT awslambda.arm() once on each host.';
+  END IF;
+  SELECT string_agg(
+           DISTINCT format('database %s of cluster %s on host %s', h.database, h.system_identifier, h.host), '; '),
+         count(DISTINCT (h.database, h.system_identifier))
+    INTO armed, homes
+    FROM awslambda.home AS h;
+  IF homes <> 1 OR NOT EXISTS (
+    SELECT FROM awslambda.home AS h WHERE h.system_identifier = here.system_identifier AND h.database = here.database
+  ) THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'This database is a copy, restored or upgraded, and not armed: nothing is dispatched.',
+      DETAIL = format('Here is database %s of cluster %s on host %s. awslambda.home has: %s.',
+                      here.database, here.system_identifier, here.host, coalesce(armed, 'nothing')),
+      HINT = 'If the original dispatches no more, or awslambda.outbox holds nothing of it: SELECT awslambda.arm().';
+  END IF;
+  IF NOT EXISTS (SELECT FROM awslambda.home AS h WHERE h.host = here.host) THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('The host %s is not armed: nothing is dispatched.', here.host),
+      DETAIL = format('Here is database %s of cluster %s on host %s. awslambda.home has: %s.',
+                      here.database, here.system_identifier, here.host, armed),
+      HINT = 'If this server has taken over, and no copy of it dispatches elsewhere: SELECT awslambda.arm().';
+  END IF;
+END
+$function$;
+
+-- SECURITY DEFINER, so that EXECUTE can be granted to whoever fails over.
+CREATE OR REPLACE FUNCTION awslambda.arm()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+  here CONSTANT awslambda.home := awslambda._here();
+BEGIN
+  LOCK TABLE awslambda.home IN SHARE ROW EXCLUSIVE MODE;
+  DELETE FROM awslambda.home AS h
+   WHERE (h.system_identifier, h.database) <> (here.system_identifier, here.database) OR h.host = here.host;
+  INSERT INTO awslambda.home VALUES (here.*);
+END
+$function$;
+
+COMMENT ON FUNCTION awslambda.arm() IS
+  'Lets this database, on this host, deliver what is in its outbox: after a restore, a pg_upgrade or a copy that takes the original''s place, and once on each host of a failover pair. Other hosts of this database stay armed, other databases are forgotten.';
+
+-- CREATE EXTENSION is at home. (pg_upgrade does not run this, and carries the old cluster's row over.)
+INSERT INTO awslambda.home SELECT h.* FROM awslambda._here() AS h;

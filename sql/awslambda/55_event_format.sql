@@ -46,7 +46,8 @@ BEGIN
       FROM (
         SELECT s.srvoptions
           FROM pg_foreign_server AS s
-          JOIN pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw AND w.fdwname = 'awslambda'
+          JOIN pg_foreign_data_wrapper AS w
+            ON w.oid = s.srvfdw AND w.fdwvalidator = 'awslambda._validate_server_options(text[], oid)'::regprocedure
          WHERE s.srvname = source.server OR (source.server IS NULL AND has_server_privilege(source.role, s.oid, 'USAGE'))
          ORDER BY s.srvname = 'aws' DESC
          LIMIT 1

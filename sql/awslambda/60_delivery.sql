@@ -226,7 +226,7 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
   UPDATE awslambda.outbox AS o
-     SET due_at = clock_timestamp()
+     SET due_at = now()  -- the same for all of them: by it their order is told
    WHERE o.mapping = $1
      AND o.id IN (
        SELECT n.id FROM awslambda.outbox AS n

@@ -1,7 +1,7 @@
 """Which records of a batch failed, by what the function answered: ReportBatchItemFailures.
 
-The rules are Lambda's own (its pages "Configuring partial batch response" for SQS and for Kinesis). An answer that breaks
-them raises, and then every record of the batch counts as failed: it may run twice, and none is lost.
+The rules are Lambda's own (its pages "Configuring partial batch response" for SQS and for Kinesis). An answer that
+breaks them raises, and then every record of the batch counts as failed: it may run twice, and none is lost.
 """
 
 from __future__ import annotations

@@ -492,14 +492,15 @@ class Outbox:
         """What of a batch that failed as a whole is still to go out, without keys of which a record has failed."""
         route = batch.route
         failed = {record.key for other, records, _, _ in self._retries if other.scan is route.scan for record in records}
+        for piece in batch.rest:  # all, and now: they go behind the failed one in the settlement that writes of it
+            for record in piece:
+                if record.key is not None and record.key in failed:
+                    self._release(route, record)
+            piece[:] = [record for record in piece if record.key is None or record.key not in failed]
         while batch.rest:
             piece = batch.rest.pop(0)
-            sent = [record for record in piece if record.key is None or record.key not in failed]
-            for record in piece:
-                if record not in sent:
-                    self._release(route, record)
-            if sent:
-                self._pieces.append(Batch(route, sent, batch.rest))
+            if piece:
+                self._pieces.append(Batch(route, piece, batch.rest))
                 return
         route.out -= 1
 
