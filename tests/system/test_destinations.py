@@ -78,6 +78,7 @@ def test_what_no_retry_could_deliver_is_told_to_the_mapping_s_destination(
     sql: Sql, cluster: Cluster, database: str, aws: LocalAWS, queue: tuple[str, Callable[[], Any]]
 ) -> None:
     arn, receive = queue
+    sql("SELECT awslambda.arm()")
     sql("CREATE TABLE orders (id int PRIMARY KEY)")
     mapping = sql(
         "INSERT INTO awslambda.event_source_mapping (name, source, function_name, maximum_retry_attempts, on_failure) "
@@ -99,6 +100,8 @@ def test_what_no_retry_could_deliver_is_told_to_the_mapping_s_destination(
     assert told["requestContext"]["approximateInvokeCount"] == 1
     assert told["PostgreSQLBatchInfo"]["eventSourceMapping"] == "orders"
     assert told["PostgreSQLBatchInfo"]["messageIds"] == [str(message_id)]
+    [record] = told["requestPayload"]["Records"]
+    assert (record["eventID"], record["key"]) == (str(message_id), {"id": 1})
     assert told["responseContext"] == {"functionError": "Unhandled"}
     assert sql("SELECT reason FROM awslambda.dead_letter WHERE message_id = %s", message_id) == "RetryAttemptsExhausted"
     assert sql("SELECT destination_error FROM awslambda.dead_letter") is None
