@@ -574,6 +574,12 @@ BEGIN
 END
 $function$;
 
+-- Concatenation, of two texts that together are JSON: they were put together from JSON, and need not be parsed again.
+CREATE OR REPLACE FUNCTION awslambda._json(beginning text, rest text)
+RETURNS json
+LANGUAGE internal IMMUTABLE STRICT
+AS 'textcat';
+
 -- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
 -- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
 -- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
@@ -592,6 +598,7 @@ AS $function$
 DECLARE
   m record;
   outer_role text := current_setting('role');  -- of the session: current_user is the owner of this function
+  actor regrole;       -- the same
   source_schema text := TG_TABLE_SCHEMA;
   source_table text := TG_TABLE_NAME;
   sent text[];         -- columns; NULL: all
@@ -643,6 +650,7 @@ BEGIN
     RETURN NULL;
   END IF;
 
+  actor := quote_ident(outer_role)::regrole;
   IF cardinality(m._key) = 1 THEN
     key_column := m._key[1];
     key_label := '{' || to_json(key_column) || ':';
@@ -663,15 +671,16 @@ BEGIN
       after := ',"changed":[]' || tail;
     END IF;
     INSERT INTO awslambda.outbox (mapping, key, payload, role)
-    SELECT m.id, r.key, r.payload, quote_ident(outer_role)::regrole
+    SELECT m.id, r.key, r.payload, actor
       FROM (
         SELECT k.key,
-               (head || coalesce(k.key, 'null') || before
-                || CASE WHEN sent IS NULL THEN k.one::text
-                        ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
-                                FROM json_each(k.one) AS e
-                               WHERE e.key = ANY (sent)) END
-                || after)::json AS payload
+               awslambda._json(
+                 head || coalesce(k.key, 'null') || before
+                 || CASE WHEN sent IS NULL THEN k.one::text
+                         ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
+                                 FROM json_each(k.one) AS e
+                                WHERE e.key = ANY (sent)) END,
+                 after) AS payload
           FROM (
             SELECT a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
@@ -715,10 +724,11 @@ BEGIN
         FULL JOIN (SELECT * FROM row_pair AS p WHERE p.old_key IS DISTINCT FROM p.new_key AND p.new IS NOT NULL) AS n
           ON o.old_key = n.new_key
     )
-    SELECT m.id, r.key, r.payload, quote_ident(outer_role)::regrole
+    SELECT m.id, r.key, r.payload, actor
       FROM (
         SELECT k.place, k.name, k.key,
-               ('{"eventName":"' || k.name || head || coalesce(k.key, 'null')
+               awslambda._json(
+                 '{"eventName":"' || k.name || head || coalesce(k.key, 'null')
                 || ',"new":' || coalesce(
                      CASE WHEN sent IS NULL THEN k.new::text
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
@@ -729,7 +739,7 @@ BEGIN
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                   FROM json_each(k.old) AS e
                                  WHERE e.key = ANY (sent)) END, 'null')
-                || ',"changed":[' || coalesce(k.changed, '') || ']' || tail)::json AS payload
+                || ',"changed":[' || coalesce(k.changed, '') || ']', tail) AS payload
           FROM (
             SELECT v.place, v.name, v.old, v.new,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (coalesce(v.new, v.old) -> key_column) || '}'
@@ -770,7 +780,7 @@ BEGIN
       RETURN NULL;
     END IF;
     INSERT INTO awslambda.outbox (mapping, payload, role)
-    SELECT m.id, r.payload, quote_ident(outer_role)::regrole
+    SELECT m.id, r.payload, actor
       FROM (SELECT ('{"eventName":"TRUNCATE' || head || 'null,"new":null,"old":null,"changed":[]' || tail)::json AS payload) AS r
      WHERE m.filter IS NULL OR awslambda._passes(r.payload, m.filter);
   END IF;

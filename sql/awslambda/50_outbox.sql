@@ -104,10 +104,17 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
   parts text[];   -- region, account, name, partition; NULL where the name does not say
+  servers text[] := '{}';
+  candidates text[] := '{}';
+  only_superusers boolean := false;
+  by_superuser boolean;
+  found record;
   chosen record;
-  allowed text;   -- patterns, separated by what none of them contains
+  option text;
+  allowed text;
   region text;
   target text;
+  pattern text;
 BEGIN
   -- What a whole pattern with its parts takes is paid by those who need it: not by plain names, nor by full ARNs.
   IF starts_with(function_name, 'arn:') THEN
@@ -141,27 +148,31 @@ BEGIN
         'an ARN is arn:aws:lambda:region:account:function:name[:qualifier]. Nothing was sent.';
   END IF;
 
-  SELECT s.*, count(*) OVER () AS servers,
-         string_agg(s.name, ', ') FILTER (WHERE s.candidate) OVER every AS candidates,
-         count(*) FILTER (WHERE s.candidate) OVER () AS among
-    INTO chosen
-    FROM (
-      SELECT f.srvname AS name, f.srvoptions, p.usable,
-             has_foreign_data_wrapper_privilege(f.srvowner, w.oid, 'USAGE') AS rightful,
-             -- Unasked, a server of somebody else than a superuser is not used beside one of a superuser.
-             p.usable AND o.rolsuper = bool_or(p.usable AND o.rolsuper) OVER () AS candidate
-        FROM pg_foreign_server AS f
-        JOIN pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
-        JOIN pg_proc AS v ON v.oid = w.fdwvalidator
-        JOIN pg_roles AS o ON o.oid = f.srvowner
-       CROSS JOIN LATERAL (SELECT has_server_privilege(f.oid, 'USAGE') AS usable) AS p
-       WHERE v.proname = '_validate_server_options' AND v.pronamespace = 'awslambda'::regnamespace
-         AND (_may_call.server IS NULL OR f.srvname = _may_call.server)
-    ) AS s
-  WINDOW every AS (ORDER BY s.name ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
-   ORDER BY s.candidate DESC, s.name = 'aws' DESC, s.name
-   LIMIT 1;
-  IF NOT FOUND THEN
+  -- Row by row, since a call has one server or two: windows and views would cost more than all the rest.
+  FOR found IN
+    SELECT f.srvname AS name, f.srvowner AS owner, f.srvfdw AS wrapper, f.srvoptions AS options,
+           has_server_privilege(f.oid, 'USAGE') AS usable
+      FROM pg_foreign_server AS f
+      JOIN pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
+     WHERE w.fdwvalidator = 'awslambda._validate_server_options(text[], oid)'::regprocedure
+       AND (server IS NULL OR f.srvname = server)
+     ORDER BY f.srvname
+  LOOP
+    servers := servers || found.name::text;
+    CONTINUE WHEN NOT found.usable;
+    by_superuser := (SELECT o.rolsuper FROM pg_roles AS o WHERE o.oid = found.owner);
+    IF by_superuser AND NOT only_superusers THEN  -- the others do not count beside it
+      only_superusers := true;
+      candidates := '{}';
+    END IF;
+    IF by_superuser = only_superusers THEN
+      candidates := candidates || found.name::text;
+      IF cardinality(candidates) = 1 OR found.name = 'aws' THEN
+        chosen := found;
+      END IF;
+    END IF;
+  END LOOP;
+  IF servers = '{}' THEN
     IF server IS NULL THEN
       RETURN true;
     END IF;
@@ -169,29 +180,33 @@ BEGIN
       MESSAGE = format('There is no server %L of the foreign data wrapper awslambda.', server),
       HINT = 'CREATE SERVER ... FOREIGN DATA WRAPPER awslambda makes one; \des+ lists them.';
   END IF;
-  IF NOT chosen.candidate THEN
+  IF candidates = '{}' THEN
     RAISE insufficient_privilege USING
       MESSAGE = format(
         'The role %L may not use %s.', current_user,
-        CASE chosen.servers WHEN 1 THEN format('the server %L', chosen.name)
+        CASE cardinality(servers) WHEN 1 THEN format('the server %L', servers[1])
           ELSE 'any server of the foreign data wrapper awslambda' END),
       HINT = 'GRANT USAGE ON FOREIGN SERVER ... TO ... allows it.';
   END IF;
-  IF chosen.among > 1 AND chosen.name <> 'aws' THEN
+  IF cardinality(candidates) > 1 AND chosen.name <> 'aws' THEN
     RAISE invalid_parameter_value USING
-      MESSAGE = format('There are several servers that this role may use: %s.', chosen.candidates),
+      MESSAGE = format('There are several servers that this role may use: %s.', array_to_string(candidates, ', ')),
       HINT = 'Name one in the argument server of awslambda.invoke, or name one of them aws: that one is the default.';
   END IF;
-  IF NOT chosen.rightful THEN
+  IF NOT has_foreign_data_wrapper_privilege(chosen.owner, chosen.wrapper, 'USAGE') THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('The server %L is not used: its owner could have changed whose identity it stands for.', chosen.name),
       HINT = 'A superuser must own it, or a role that has USAGE on the foreign data wrapper awslambda.';
   END IF;
 
-  SELECT max(o.option_value) FILTER (WHERE o.option_name = 'allowed_resources'),
-         coalesce(parts[1], max(o.option_value) FILTER (WHERE o.option_name = 'region'))
-    INTO allowed, region
-    FROM pg_options_to_table(chosen.srvoptions) AS o;
+  region := parts[1];
+  FOREACH option IN ARRAY coalesce(chosen.options, '{}') LOOP
+    IF starts_with(option, 'allowed_resources=') THEN
+      allowed := substr(option, length('allowed_resources=') + 1);
+    ELSIF region IS NULL AND starts_with(option, 'region=') THEN
+      region := substr(option, length('region=') + 1);
+    END IF;
+  END LOOP;
   IF allowed IS NULL THEN
     RETURN true;
   END IF;
@@ -201,16 +216,16 @@ BEGIN
          || ':function:' || parts[3]
   END;
   -- The validator lets nothing but these characters into a pattern, and commas and white space between patterns.
-  IF NOT EXISTS (
-    SELECT FROM regexp_split_to_table(allowed, '[^A-Za-z0-9_.:/*$+=@-]+') AS pattern
-     WHERE starts_with(pattern, 'arn:') = (parts[2] IS NOT NULL)
+  FOREACH pattern IN ARRAY regexp_split_to_array(allowed, '[^A-Za-z0-9_.:/*$+=@-]+') LOOP
+    IF starts_with(pattern, 'arn:') = (parts[2] IS NOT NULL)
        AND coalesce(target COLLATE "C" LIKE replace(replace(pattern, '_', '\_'), '*', '%'), true)
-  ) THEN
-    RAISE insufficient_privilege USING
-      MESSAGE = format('The server %L does not allow %L.', chosen.name, coalesce(target, function_name)),
-      HINT = 'Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN.';
-  END IF;
-  RETURN true;
+    THEN
+      RETURN true;
+    END IF;
+  END LOOP;
+  RAISE insufficient_privilege USING
+    MESSAGE = format('The server %L does not allow %L.', chosen.name, coalesce(target, function_name)),
+    HINT = 'Its option allowed_resources has no pattern for it; a target given as an ARN needs a pattern that is an ARN.';
 END
 $function$;
 

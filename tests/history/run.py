@@ -50,7 +50,9 @@ CASE WHEN payload ->> 'eventName' IS NULL THEN payload ->> 'token'
      ELSE payload -> 'new' ->> 'token' END
 """
 TROUBLE = {
-    "hot": Behaviour(error=0.01, items=0.05, failed=0.01, hang=0.001, cut=0.005, throttle=0.01, slow=0.02, reports=True),
+    "hot": Behaviour(
+        error=0.01, items=0.05, failed=0.01, hang=0.001, cut=0.005, throttle=0.01, slow=0.02, reports=True
+    ),
     "many": Behaviour(error=0.02, failed=0.01, cut=0.01, hang=0.001, throttle=0.01, slow=0.02, takes=(0, 0.02)),
     "stream": Behaviour(error=0.01, items=0.05, cut=0.005, hang=0.001, takes=(0, 0.01), reports=True),
     "plain": Behaviour(error=0.02, failed=0.02, throttle=0.02, slow=0.01),
@@ -226,7 +228,8 @@ class World:
         """Process ids of sessions by application name."""
         with self.session() as session:
             found = session.execute(
-                "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s AND datname = current_database()", [pattern]
+                "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s AND datname = current_database()",
+                [pattern],
             )
             return [pid for (pid,) in found]
 
@@ -337,7 +340,9 @@ class World:
                 for row in session.execute(f"SELECT {TOKEN}, reason, attempts FROM awslambda.dead_letter")  # type: ignore[call-overload]
             ]
             retries = dict(
-                session.execute("SELECT function_name, maximum_retry_attempts FROM awslambda.event_source_mapping").fetchall()
+                session.execute(
+                    "SELECT function_name, maximum_retry_attempts FROM awslambda.event_source_mapping"
+                ).fetchall()
             )
         return History(
             committed, aborted, self.stub.log(), self.faults, pending, dead, workload.rows(self.dsn), retries

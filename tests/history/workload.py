@@ -43,7 +43,12 @@ HOT, KEYS, DEVICES = 25, 20, 40
 MAPPINGS: dict[str, dict[str, Any]] = {
     "hot": {"function_response_types": ["ReportBatchItemFailures"], "batch_size": 20},
     "many": {"batch_size": 100, "maximum_retry_attempts": 5},
-    "stream": {"key": ["device"], "event_format": "kinesis", "function_response_types": ["ReportBatchItemFailures"], "batch_size": 50},
+    "stream": {
+        "key": ["device"],
+        "event_format": "kinesis",
+        "function_response_types": ["ReportBatchItemFailures"],
+        "batch_size": 50,
+    },
     "plain": {"event_format": "sqs", "batch_size": 10},
 }
 ROW_KEYED = ("hot", "many")  # whose key is that of the row
@@ -262,7 +267,9 @@ class _Writer(threading.Thread):
     def committed(self, one: Transaction) -> None:
         one.acknowledged = True
         self.workload.written += len(one.records)
-        self.own += [int(r.key[6:-1]) for r in one.records if r.function == "many" and r.operation == "INSERT" and r.key]
+        self.own += [
+            int(r.key[6:-1]) for r in one.records if r.function == "many" and r.operation == "INSERT" and r.key
+        ]
 
     # --- what a transaction does
 
