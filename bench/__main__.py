@@ -4,77 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from awslambda_local.cluster import Cluster
 
-Connection = psycopg.Connection[Any]
-
-ROUNDS, CALLS, BACKENDS = 15, 40, 9
-OURS = "SELECT public.awslambda_fn('f', '{\"a\": 1}')"
-
-# What we are compared with, each as good as it can be; boto3 is the very one that is installed with the extension.
-PEERS = """
-CREATE FUNCTION floor(payload text) RETURNS text LANGUAGE plpython3u AS $$
-  import http.client
-  if "connection" not in SD:
-      SD["connection"] = http.client.HTTPConnection("127.0.0.1", {port})
-  SD["connection"].request("POST", "/2015-03-31/functions/f/invocations", payload)
-  return SD["connection"].getresponse().read().decode()
-$$;
-CREATE FUNCTION boto3_cached(payload text) RETURNS text LANGUAGE plpython3u AS $$
-  import sys
-  if "client" not in SD:
-      sys.path.insert(0, "{folder}")
-      import boto3
-      SD["client"] = boto3.client("lambda")
-  return SD["client"].invoke(FunctionName="f", Payload=payload)["Payload"].read().decode()
-$$;
-CREATE FUNCTION of_2016(payload text) RETURNS text LANGUAGE plpython3u AS $$
-  import sys
-  sys.path.insert(0, "{folder}")
-  import boto3
-  client = boto3.client("lambda", "us-east-1")
-  response = client.invoke(FunctionName="f", InvocationType="RequestResponse", Payload=payload)
-  return response["Payload"].read().decode()
-$$;
-"""
-TIMED = """
-CREATE FUNCTION timed(statement text, calls int) RETURNS float8[] LANGUAGE plpgsql AS $$
-DECLARE started timestamptz; took float8[];
-BEGIN
-  FOR i IN 1 .. calls LOOP
-    started := clock_timestamp();
-    EXECUTE statement;
-    took := took || extract(epoch FROM clock_timestamp() - started)::float8;
-  END LOOP;
-  RETURN took;
-END $$
-"""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One claim: `value` must be at most `bar`."""
-
-    what: str
-    value: float
-    bar: float
-    detail: str
-
-    @property
-    def passes(self) -> bool:
-        return self.value <= self.bar
+from bench import calls, outbox
+from bench.rows import Connection, stub
 
 
 def main() -> None:
@@ -82,92 +20,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     as_json = parser.parse_args().json
-    with stub() as port:
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-        with Cluster({**keys, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}, settings={"fsync": "on"}) as cluster:
+    with tempfile.TemporaryDirectory(prefix="awslambda-bench-") as folder:
+        arrivals = Path(folder) / "arrivals"
+        with stub(arrivals) as port:
+            environment = {
+                "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            }  # fmt: skip
+            with Cluster(environment, settings={"fsync": "on", "max_wal_size": "4GB"}) as cluster:
 
-            def connect() -> Connection:
-                return psycopg.connect(cluster.dsn(), autocommit=True)
+                def connect() -> Connection:
+                    return psycopg.connect(cluster.dsn(), autocommit=True)
 
-            with connect() as session:
-                prepare(session, port)
-            rows = [*warm_calls(connect), *new_backends(connect)]
+                with connect() as session:
+                    session.execute("CREATE EXTENSION awslambda CASCADE")
+                    calls.prepare(session, port)
+                rows = [
+                    *calls.warm_calls(connect), *calls.new_backends(connect),
+                    *outbox.enqueueing(cluster, connect), *outbox.delivery(cluster, connect, environment, arrivals),
+                ]  # fmt: skip
     if as_json:
         print(json.dumps([{**asdict(row), "passes": row.passes} for row in rows], indent=2))
     else:
         for row in rows:
             verdict = "pass" if row.passes else "FALLS SHORT"
-            print(f"{row.what:58} {row.value:6.2f}  bar {row.bar:5.2f}  {verdict:12} {row.detail}")
-
-
-@contextmanager
-def stub() -> Iterator[int]:
-    """Runs the stub as a process of its own; its port."""
-    command = [sys.executable, "-m", "bench.stub"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.terminate()
-
-
-def prepare(session: Connection, port: int) -> None:
-    session.execute("CREATE EXTENSION awslambda CASCADE")
-    source = session.execute("SELECT prosrc FROM pg_proc WHERE proname = 'awslambda_fn' LIMIT 1").fetchone()
-    folder = re.search(r'sys\.path\[0\] != "(.*?)"', source[0] if source else "")
-    assert folder is not None
-    session.execute(PEERS.format(port=port, folder=folder[1]))  # type: ignore[call-overload]
-    session.execute(TIMED)
-
-
-def warm_calls(connect: Callable[[], Connection]) -> list[Row]:
-    """Medians of many calls in backends that have called before, in turn."""
-    statements = {"ours": OURS, "floor": "SELECT floor('{}')", "boto3": "SELECT boto3_cached('{}')"}
-    sessions = {name: connect() for name in statements}
-    took: dict[str, list[float]] = {name: [] for name in statements}
-    for round_ in range(ROUNDS + 1):
-        for name, statement in statements.items():
-            row = sessions[name].execute("SELECT timed(%s, %s)", (statement, CALLS)).fetchone()
-            if round_ > 0:  # the first one warms up
-                took[name] += row[0] if row else []
-    for session in sessions.values():
-        session.close()
-    ours, floor, boto3 = (statistics.median(took[name]) * 1000 for name in ("ours", "floor", "boto3"))
-    return [
-        Row("awslambda_fn, warm, x the unsigned floor", ours / floor, 1.8, f"{ours:.3f} ms / {floor:.3f} ms"),
-        Row("awslambda_fn, warm, x boto3's cached client", ours / boto3, 0.4, f"{ours:.3f} ms / {boto3:.3f} ms"),
-    ]
-
-
-def new_backends(connect: Callable[[], Connection]) -> list[Row]:
-    """The first call of a backend: its time beside the 2016 function's, and the private memory it leaves."""
-    statements = {"ours": OURS, "2016": "SELECT of_2016('{}')"}
-    took: dict[str, list[float]] = {name: [] for name in statements}
-    gained: dict[str, list[float]] = {name: [] for name in statements}
-    for _ in range(BACKENDS):
-        for name, statement in statements.items():
-            with connect() as session:
-                before = private_memory(session.info.backend_pid)
-                started = time.perf_counter()
-                session.execute(statement)  # type: ignore[call-overload]
-                took[name].append(time.perf_counter() - started)
-                gained[name].append(private_memory(session.info.backend_pid) - before)
-    ours, old = (statistics.median(took[name]) * 1000 for name in statements)
-    memory, old_memory = (statistics.median(gained[name]) for name in statements)
-    return [
-        Row(
-            "first call of a backend, x the 2016 function",
-            ours / old,
-            0.5,
-            f"{ours:.0f} ms / {old:.0f} ms; wanted 0.25",
-        ),
-        Row("private memory of the first call, MB", memory, 20, f"the 2016 function: {old_memory:.0f} MB; wanted 12"),
-    ]
-
-
-def private_memory(pid: int) -> float:
-    """Of a process, in MB: what it alone has (USS)."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(kb) for kb in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", rollup, re.MULTILINE)) / 1024
+            bar = f"{'>=' if row.at_least else '<='} {row.bar:g}"
+            print(f"{row.what:58} {row.value:9.2f}  {bar:>9}  {verdict:12} {row.detail}")
 
 
 if __name__ == "__main__":

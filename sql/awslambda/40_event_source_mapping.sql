@@ -574,11 +574,17 @@ BEGIN
 END
 $function$;
 
+-- Concatenation, of two texts that together are JSON: they were put together from JSON, and need not be parsed again.
+CREATE OR REPLACE FUNCTION awslambda._json(beginning text, rest text)
+RETURNS json
+LANGUAGE internal IMMUTABLE STRICT
+AS 'textcat';
+
 -- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
 -- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
 -- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
--- permission, and it is only for its source and what belongs to that. The settings pin how values are written; and a plan
--- that was made for one row must not be made again for the next one.
+-- permission, and it is only for its source and what belongs to that. The settings pin how values are written, and keep
+-- one plan for all statements.
 CREATE OR REPLACE FUNCTION awslambda._capture()
 RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -588,10 +594,12 @@ SET IntervalStyle = 'postgres'
 SET bytea_output = 'hex'
 SET extra_float_digits = 1
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = 'off'
 AS $function$
 DECLARE
   m record;
   outer_role text := current_setting('role');  -- of the session: current_user is the owner of this function
+  actor regrole;       -- the same
   source_schema text := TG_TABLE_SCHEMA;
   source_table text := TG_TABLE_NAME;
   sent text[];         -- columns; NULL: all
@@ -604,6 +612,10 @@ DECLARE
   before text;
   after text;
   tail text;
+  -- Of the message ids, which end with the record's number in the statement: random bits for each would cost more than
+  -- all else here.
+  stem text := left(gen_random_uuid()::text, 24);
+  numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
 BEGIN
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
@@ -643,6 +655,7 @@ BEGIN
     RETURN NULL;
   END IF;
 
+  actor := quote_ident(outer_role)::regrole;
   IF cardinality(m._key) = 1 THEN
     key_column := m._key[1];
     key_label := '{' || to_json(key_column) || ':';
@@ -662,22 +675,23 @@ BEGIN
       before := ',"new":null,"old":';
       after := ',"changed":[]' || tail;
     END IF;
-    INSERT INTO awslambda.outbox (mapping, key, payload, role)
-    SELECT m.id, r.key, r.payload, quote_ident(outer_role)::regrole
+    INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
+    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, r.key, r.payload, actor
       FROM (
-        SELECT k.key,
-               (head || coalesce(k.key, 'null') || before
-                || CASE WHEN sent IS NULL THEN k.one::text
-                        ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
-                                FROM json_each(k.one) AS e
-                               WHERE e.key = ANY (sent)) END
-                || after)::json AS payload
+        SELECT k.place, k.key,
+               awslambda._json(
+                 head || coalesce(k.key, 'null') || before
+                 || CASE WHEN sent IS NULL THEN k.one::text
+                         ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
+                                 FROM json_each(k.one) AS e
+                                WHERE e.key = ANY (sent)) END,
+                 after) AS payload
           FROM (
-            SELECT a.one,
+            SELECT a.place, a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
                         ELSE (SELECT '{' || string_agg(to_json(c) || ':' || (a.one -> c), ',') || '}'
                                 FROM unnest(m._key) AS c) END AS key
-              FROM (SELECT row_to_json(t) AS one FROM affected_rows AS t OFFSET 0) AS a  -- OFFSET 0: not twice
+              FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM affected_rows AS t OFFSET 0) AS a  -- OFFSET 0: not twice
             OFFSET 0
           ) AS k
         OFFSET 0
@@ -715,10 +729,11 @@ BEGIN
         FULL JOIN (SELECT * FROM row_pair AS p WHERE p.old_key IS DISTINCT FROM p.new_key AND p.new IS NOT NULL) AS n
           ON o.old_key = n.new_key
     )
-    SELECT m.id, r.key, r.payload, quote_ident(outer_role)::regrole
+    SELECT m.id, r.key, r.payload, actor
       FROM (
         SELECT k.place, k.name, k.key,
-               ('{"eventName":"' || k.name || head || coalesce(k.key, 'null')
+               awslambda._json(
+                 '{"eventName":"' || k.name || head || coalesce(k.key, 'null')
                 || ',"new":' || coalesce(
                      CASE WHEN sent IS NULL THEN k.new::text
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
@@ -729,7 +744,7 @@ BEGIN
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                   FROM json_each(k.old) AS e
                                  WHERE e.key = ANY (sent)) END, 'null')
-                || ',"changed":[' || coalesce(k.changed, '') || ']' || tail)::json AS payload
+                || ',"changed":[' || coalesce(k.changed, '') || ']', tail) AS payload
           FROM (
             SELECT v.place, v.name, v.old, v.new,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (coalesce(v.new, v.old) -> key_column) || '}'
@@ -770,7 +785,7 @@ BEGIN
       RETURN NULL;
     END IF;
     INSERT INTO awslambda.outbox (mapping, payload, role)
-    SELECT m.id, r.payload, quote_ident(outer_role)::regrole
+    SELECT m.id, r.payload, actor
       FROM (SELECT ('{"eventName":"TRUNCATE' || head || 'null,"new":null,"old":null,"changed":[]' || tail)::json AS payload) AS r
      WHERE m.filter IS NULL OR awslambda._passes(r.payload, m.filter);
   END IF;

@@ -68,9 +68,9 @@ BEGIN
     END IF;
   END LOOP;
   -- What waits behind a record that is gone (deleted by hand, say) is next.
-  PERFORM awslambda._promote(b.mapping, b.key)
-    FROM (SELECT DISTINCT o.mapping, o.key FROM awslambda.outbox AS o
-           WHERE o.due_at = 'infinity' AND o.key IS NOT NULL AND o.slot = ANY (claimed)) AS b;
+  PERFORM awslambda._promote(b.mapping, b.keys)
+    FROM (SELECT o.mapping, array_agg(DISTINCT o.key) AS keys FROM awslambda.outbox AS o
+           WHERE o.due_at = 'infinity' AND o.slot = ANY (claimed) GROUP BY o.mapping) AS b;
   RETURN claimed;
 END
 $function$;
@@ -203,40 +203,29 @@ BEGIN
 END
 $function$;
 
-CREATE OR REPLACE FUNCTION awslambda._has_behind(
-  mapping int,
-  key text
-)
-RETURNS boolean
-LANGUAGE sql STABLE PARALLEL UNSAFE
-AS $function$
-  SELECT EXISTS (
-    SELECT FROM awslambda.outbox AS o
-     WHERE o.due_at IS NOT NULL AND pg_catalog.hashtextextended(o.key, o.mapping) = pg_catalog.hashtextextended($2, $1)
-       AND o.key = $2 AND o.mapping + 0 = $1)
-$function$;
-
--- The next records of a key: those that waited behind one that is gone now, if none is before them.
+-- The next records of keys: those that waited behind one that is gone now, where none is before them.
 CREATE OR REPLACE FUNCTION awslambda._promote(
   mapping int,
-  key text
+  keys text[]
 )
 RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $function$
   UPDATE awslambda.outbox AS o
      SET due_at = now()  -- the same for all of them: by it their order is told
-   WHERE o.mapping = $1
-     AND o.id IN (
-       SELECT n.id FROM awslambda.outbox AS n
-        WHERE n.due_at IS NOT NULL AND hashtextextended(n.key, n.mapping) = hashtextextended($2, $1)
-          AND n.key = $2 AND n.mapping + 0 = $1 AND n.due_at = 'infinity'
-        ORDER BY n.id LIMIT 200)
+    FROM unnest($2) AS k (key)
+   CROSS JOIN LATERAL (
+     SELECT n.id FROM awslambda.outbox AS n
+      WHERE n.due_at IS NOT NULL AND hashtextextended(n.key, n.mapping) = hashtextextended(k.key, $1)
+        AND n.key = k.key AND n.mapping + 0 = $1 AND n.due_at = 'infinity'
+      ORDER BY n.id LIMIT 200) AS n
+   WHERE o.mapping = $1 AND o.id = n.id
      AND NOT EXISTS (
        SELECT FROM awslambda.outbox AS f
-        WHERE f.due_at IS NOT NULL AND hashtextextended(f.key, f.mapping) = hashtextextended($2, $1)
-          AND f.key = $2 AND f.mapping + 0 = $1 AND f.due_at < 'infinity')
+        WHERE f.due_at IS NOT NULL AND hashtextextended(f.key, f.mapping) = hashtextextended(k.key, $1)
+          AND f.key = k.key AND f.mapping + 0 = $1 AND f.due_at < 'infinity')
 $function$;
 
 -- What has become of records, all in one transaction.
@@ -251,7 +240,7 @@ SET jit = off
 AS $function$
 DECLARE
   one record;
-  gone record;
+  gone text[];
   until timestamptz;
 BEGIN
   -- Kept results first: they need the rows that are deleted next.
@@ -267,21 +256,17 @@ BEGIN
   END LOOP;
 
   FOR one IN SELECT * FROM json_to_recordset(settlement -> 'done') AS r (mapping int, ids bigint[]) LOOP
-    FOR gone IN
-      WITH deleted AS (
-        DELETE FROM awslambda.outbox AS o WHERE o.mapping = one.mapping AND o.id = ANY (one.ids) RETURNING o.key)
-      SELECT DISTINCT d.key FROM deleted AS d WHERE d.key IS NOT NULL AND awslambda._has_behind(one.mapping, d.key)
-    LOOP
-      PERFORM awslambda._promote(one.mapping, gone.key);
-    END LOOP;
+    WITH deleted AS (
+      DELETE FROM awslambda.outbox AS o WHERE o.mapping = one.mapping AND o.id = ANY (one.ids) RETURNING o.key)
+    SELECT array_agg(DISTINCT d.key) INTO gone FROM deleted AS d;
+    PERFORM awslambda._promote(one.mapping, gone);
   END LOOP;
 
   FOR one IN
     SELECT * FROM json_to_recordset(settlement -> 'dead')
       AS r (mapping int, ids bigint[], counted boolean, reason text, error text, destination_error text)
   LOOP
-    FOR gone IN
-      WITH deleted AS (
+    WITH deleted AS (
         DELETE FROM awslambda.outbox AS o WHERE o.mapping = one.mapping AND o.id = ANY (one.ids) RETURNING o.*),
       buried AS (
         INSERT INTO awslambda.dead_letter (
@@ -290,10 +275,8 @@ BEGIN
         SELECT d.message_id, d.mapping, d.key, d.payload, d.role, d.enqueued_at, d.attempts + one.counted::int,
                d.function_name, d.invocation_type, d.server, d.keep_results, one.reason, one.error, one.destination_error
           FROM deleted AS d)
-      SELECT DISTINCT d.key FROM deleted AS d WHERE d.key IS NOT NULL AND awslambda._has_behind(one.mapping, d.key)
-    LOOP
-      PERFORM awslambda._promote(one.mapping, gone.key);
-    END LOOP;
+    SELECT array_agg(DISTINCT d.key) INTO gone FROM deleted AS d;
+    PERFORM awslambda._promote(one.mapping, gone);
   END LOOP;
 
   -- Those of one batch wait equally long, so that their order stays.

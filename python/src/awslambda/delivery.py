@@ -58,7 +58,14 @@ OUTCOMES: list[tuple[type[errors.LambdaError], Outcome]] = [
     (errors.InvalidJson, Outcome.REJECTED),
 ]
 # Of AWS's codes for a function that cannot be run, those that do not pass by themselves.
-NEED_A_PERSON = ("KMS", "Invalid", "EC2AccessDenied", "EFSMountFailure", "RuntimeVersionDeleted", "ServiceQuotaExceeded")
+NEED_A_PERSON = (
+    "KMS",
+    "Invalid",
+    "EC2AccessDenied",
+    "EFSMountFailure",
+    "RuntimeVersionDeleted",
+    "ServiceQuotaExceeded",
+)
 
 
 class Abandoned(Exception):
@@ -82,6 +89,7 @@ class Telling:
     death: Death
     settings: Settings
     message_ids: list[str]
+    payload: str | None
 
 
 class Delivery:
@@ -152,8 +160,10 @@ class Delivery:
         for _ in range(self._threads):
             self._work.put(None)
         self._next_report = 0.0
-        self._settle(time.monotonic())
-        self._database.fetch(RELEASE, outbox.sql_array([*SLOTS, PRESENCE]))
+        try:
+            self._settle(time.monotonic())
+        finally:
+            self._database.fetch(RELEASE, outbox.sql_array([*SLOTS, PRESENCE]))
 
     # Slots and mappings
 
@@ -198,7 +208,10 @@ class Delivery:
 
     def _look(self, now: float) -> int:
         """How many records are new to us."""
-        if self.stopping or now < self._next_look or not self._slots:
+        if now < self._next_look:
+            return 0
+        if self.stopping or not self._slots:
+            self._next_look = now + COLD  # what `wait` goes by
             return 0
         look = self._outbox.look(now)
         found = 0
@@ -263,7 +276,9 @@ class Delivery:
                 together.append(batches.pop(0))
             rows = self._fetch([(batch.route.mapping.id, batch.ids) for batch in together])
             for batch, row in zip(together, rows, strict=True):
-                self._send_one(batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]"))
+                self._send_one(
+                    batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]")
+                )
 
     def _fetch(self, batches: list[tuple[int, list[int]]]) -> list[dict[str, Any]]:
         mappings = outbox.sql_array(mapping for mapping, _ in batches)
@@ -284,7 +299,7 @@ class Delivery:
             )
             sending = Sending(batch, request, self._settings_of(mapping), message_ids)
         except errors.LambdaError as error:
-            self._outbox.finished(batch, Result(_outcome(error), _text(error)), time.monotonic())
+            self._outbox.finished(batch, _result(error), time.monotonic())
             return
         self._hand_over(sending)
 
@@ -300,7 +315,7 @@ class Delivery:
         except errors.LambdaError as error:
             self._outbox.died(death, _text(error))
             return
-        self._hand_over(Telling(death, settings, json.loads(row["message_ids"] or "[]")))
+        self._hand_over(Telling(death, settings, json.loads(row["message_ids"] or "[]"), row["body"]))
 
     def _hand_over(self, work: Sending | Telling) -> None:
         self.in_flight += 1
@@ -351,13 +366,13 @@ class Delivery:
             if mapping.report_failures:
                 failed = batch_.failed(mapping.event_format, response.payload, sending.message_ids, sending.batch.ids)
         except errors.LambdaError as error:
-            return Result(_outcome(error), _text(error))
+            return _result(error)
         except Abandoned:
             raise
         except Exception as error:  # a bug of ours must not stop delivery; the record waits
             return Result(Outcome.LOST, f"{type(error).__name__}: {error}")
         payload = response.payload.decode("utf-8", "replace").replace("\0", "") if mapping.keep_results else None
-        return Result(Outcome.DELIVERED, "named in batchItemFailures" if failed else "", failed, payload)
+        return Result(Outcome.DELIVERED, "named in batchItemFailures" if failed else "", failed=failed, payload=payload)
 
     def _tell(self, telling: Telling) -> str | None:
         """Why the destination could not be told; None if it was."""
@@ -367,7 +382,7 @@ class Delivery:
         try:
             destinations.send(
                 str(death.route.mapping.on_failure),
-                destinations.document(death, telling.message_ids),
+                destinations.document(death, telling.message_ids, telling.payload),
                 telling.settings,
                 self._check,
             )
@@ -382,6 +397,11 @@ def _outcome(error: errors.LambdaError) -> Outcome:
     if isinstance(error, errors.ServiceFailed) and str(error.fields.get("code")).startswith(NEED_A_PERSON):
         return Outcome.HALTED
     return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), Outcome.HALTED)
+
+
+def _result(error: errors.LambdaError) -> Result:
+    reason = "PayloadTooLarge" if isinstance(error, errors.PayloadTooLarge) else "InvalidRecord"
+    return Result(_outcome(error), _text(error), reason)
 
 
 def _text(error: errors.LambdaError) -> str:

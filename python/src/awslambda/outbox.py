@@ -48,6 +48,7 @@ class Result:
 
     outcome: Outcome
     error: str = ""
+    reason: str = "InvalidRecord"  # of a dead letter, if it is rejected
     failed: frozenset[int] = frozenset()
     payload: str | None = None
 
@@ -345,7 +346,9 @@ class Outbox:
             if now >= scan.full_look_at:
                 scan.floor, scan.full_look_at = Floor(), now + FULL_LOOK
             scan.start, scan.limit = scan.floor.start(), len(scan.known) + room
-            for values, value in zip((look.mappings, look.floors, look.limits), (id, scan.start, scan.limit), strict=True):
+            for values, value in zip(
+                (look.mappings, look.floors, look.limits), (id, scan.start, scan.limit), strict=True
+            ):
                 values.append(value)
         return look
 
@@ -387,7 +390,14 @@ class Outbox:
         at = (function, invocation_type, server, role, keep)
         if at not in self._routes:
             mapping = Mapping(
-                DIRECT, function, function, role, server, invocation_type=invocation_type, keep_results=keep, bisect=False
+                DIRECT,
+                function,
+                function,
+                role,
+                server,
+                invocation_type=invocation_type,
+                keep_results=keep,
+                bisect=False,
             )
             self._route(at, mapping, scan)
         self._routes[at].put(record)
@@ -470,7 +480,9 @@ class Outbox:
         if outcome is Outcome.DELIVERED:
             self._resume(route)
             failed = [record for at, record in enumerate(batch.records) if at in result.failed]
-            self._delivered.append((route, [r for at, r in enumerate(batch.records) if at not in result.failed], result))
+            self._delivered.append(
+                (route, [r for at, r in enumerate(batch.records) if at not in result.failed], result)
+            )
             if failed:
                 self._fail(route, failed, result.error)
         elif outcome in (Outcome.FAILED, Outcome.LOST, Outcome.REJECTED):
@@ -481,7 +493,7 @@ class Outbox:
                 batch.rest[:0] = [batch.records[:half], batch.records[half:]]
                 self._note(route, result.error)
             elif outcome is Outcome.REJECTED:
-                self._die(route, batch.records, "InvalidRecord", result.error, counted=True)
+                self._die(route, batch.records, result.reason, result.error, counted=True)
             else:
                 self._fail(route, batch.records, result.error)
         else:
@@ -491,7 +503,9 @@ class Outbox:
     def _next_piece(self, batch: Batch) -> None:
         """What of a batch that failed as a whole is still to go out, without keys of which a record has failed."""
         route = batch.route
-        failed = {record.key for other, records, _, _ in self._retries if other.scan is route.scan for record in records}
+        failed = {
+            record.key for other, records, _, _ in self._retries if other.scan is route.scan for record in records
+        }
         for piece in batch.rest:  # all, and now: they go behind the failed one in the settlement that writes of it
             for record in piece:
                 if record.key is not None and record.key in failed:
@@ -663,7 +677,9 @@ class Outbox:
         """Nothing is out, nothing is left to settle, and nothing was found that could go out now."""
         return (
             not (self._pieces or self._delivered or self._retries or self._deaths or self._died)
-            and all(not route.out and not (route.queue and self._may_send(route, now)) for route in self._routes.values())
+            and all(
+                not route.out and not (route.queue and self._may_send(route, now)) for route in self._routes.values()
+            )
             and all(
                 scan.exhausted
                 for id, scan in self._scans.items()
@@ -681,7 +697,9 @@ class Outbox:
         if route is None:
             return LOADED
         mapping = route.mapping
-        return max(LOADED, mapping.batch_size, min(2 * mapping.batch_size * mapping.parallelization_factor, 20 * LOADED))
+        return max(
+            LOADED, mapping.batch_size, min(2 * mapping.batch_size * mapping.parallelization_factor, 20 * LOADED)
+        )
 
     def _forget(self, route: Route, records: Iterable[Record]) -> list[int]:
         for record in records:

@@ -1,0 +1,144 @@
+"""Delivery after commit: what a mapping costs the writers, and how fast one dispatcher process is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from awslambda_local.cluster import Cluster
+
+from bench.rows import Connection, Row
+
+CLIENTS, SECONDS, ROUNDS = 4, 4, 5
+BULK = 100_000
+BATCHED, SINGLE = 100_000, 10_000
+PROGRAM = "/usr/local/bin/awslambda"
+
+TABLES = """
+CREATE TABLE plain (id bigserial PRIMARY KEY, at timestamptz DEFAULT now(), value numeric);
+CREATE TABLE mapped (LIKE plain INCLUDING ALL);
+ALTER TABLE mapped ALTER id SET DEFAULT nextval('plain_id_seq');
+SELECT awslambda.create_event_source_mapping('mapped', 'f');
+"""
+
+
+def enqueueing(cluster: Cluster, connect: Callable[[], Connection]) -> list[Row]:
+    """INSERTs into a table with a mapping beside one without, in turn."""
+    with connect() as session:
+        session.execute(TABLES)
+        tps: dict[str, list[float]] = {"plain": [], "mapped": []}
+        took: dict[str, list[float]] = {"plain": [], "mapped": []}
+        for _ in range(ROUNDS):
+            for table in tps:
+                tps[table].append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
+        session.execute("TRUNCATE awslambda.outbox")
+        for _ in range(ROUNDS):
+            for table, times in took.items():
+                started = time.perf_counter()
+                session.execute(f"INSERT INTO {table} (value) SELECT g FROM generate_series(1, {BULK}) AS g")  # type: ignore[call-overload]
+                times.append(time.perf_counter() - started)
+            session.execute("TRUNCATE plain, mapped, awslambda.outbox")
+        session.execute("DROP TABLE plain, mapped CASCADE")
+        session.execute("TRUNCATE awslambda.outbox, awslambda.dead_letter")
+    with_, without = statistics.median(tps["mapped"]), statistics.median(tps["plain"])
+    slow, fast = statistics.median(took["mapped"]), statistics.median(took["plain"])
+    return [
+        Row(
+            f"one-row INSERT with a mapping, {CLIENTS} clients, x without",
+            with_ / without, 0.8, f"{with_:.0f} / {without:.0f} tps", at_least=True,
+        ),
+        Row(f"INSERT of {BULK:,} rows with a mapping, x without", slow / fast, 4, f"{slow:.2f} s / {fast:.2f} s"),
+    ]  # fmt: skip
+
+
+def pgbench(cluster: Cluster, statement: str) -> float:
+    """Transactions a second."""
+    script = cluster.folder / "script.sql"
+    script.write_text(statement)
+    done = subprocess.run(
+        [str(cluster.bindir / "pgbench"), "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "-T", str(SECONDS),
+         "-f", str(script), "-h", str(cluster.folder), "-p", str(cluster.port), "-U", "postgres", "postgres"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    found = re.search(r"tps = ([0-9.]+)", done.stdout)
+    assert found is not None
+    return float(found[1])
+
+
+def delivery(
+    cluster: Cluster, connect: Callable[[], Connection], environment: dict[str, str], arrivals: Path
+) -> list[Row]:
+    """One dispatcher: records in batches and one by one, how late, and beside a transaction that stays open."""
+    with connect() as session, connect() as holder:
+        session.execute("CREATE TABLE source (id bigserial PRIMARY KEY, value numeric)")
+        session.execute("SELECT awslambda.create_event_source_mapping('source', 'f')")
+        with dispatcher(cluster, environment):
+            lateness = late(session, arrivals)
+            batched = [drained(session, "source") for _ in range(4)]
+            single = [drained(session, None) for _ in range(3)]
+            with holder.transaction():
+                holder.execute("SELECT pg_current_xact_id()")
+                held = [drained(session, "source") for _ in range(4)]
+    free, beside = statistics.median(batched[1:]), statistics.median(held[1:])
+    alone = statistics.median(single)
+    return [
+        Row("records a second in batches of 100, one dispatcher", free, 20_000, "", at_least=True),
+        Row("single invocations a second, one dispatcher", alone, 2_000, "", at_least=True),
+        Row("commit to call while busy, median ms", lateness, 10, "a commit every 5 ms"),
+        Row(
+            "delivery beside a transaction held open, x without", beside / free, 0.8,
+            f"{beside:.0f} / {free:.0f} records/s", at_least=True,
+        ),
+    ]  # fmt: skip
+
+
+@contextmanager
+def dispatcher(cluster: Cluster, environment: dict[str, str]) -> Iterator[None]:
+    """`awslambda dispatch`, as installed."""
+    with subprocess.Popen(
+        [PROGRAM, "dispatch", "--dsn", cluster.dsn()],
+        env={"PATH": os.environ["PATH"], **environment}, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        yield
+        process.send_signal(signal.SIGTERM)
+
+
+def drained(session: Connection, table: str | None) -> float:
+    """Records a second, from the commit of many until the outbox is empty."""
+    if table is None:
+        many = SINGLE
+        session.execute(
+            "SELECT count(awslambda_fn_on_commit('f', '{\"a\": 1}'::json)) FROM generate_series(1, %s)", (many,)
+        )
+    else:
+        many = BATCHED
+        session.execute("INSERT INTO source (value) SELECT g FROM generate_series(1, %s) AS g", (many,))
+    started = time.perf_counter()
+    while (row := session.execute("SELECT EXISTS (SELECT FROM awslambda.outbox)").fetchone()) and row[0]:
+        time.sleep(0.02)
+    return many / (time.perf_counter() - started)
+
+
+def late(session: Connection, arrivals: Path) -> float:
+    """Milliseconds from the return of a COMMIT to the arrival of the call, median."""
+    committed: dict[str, float] = {}
+    for number in itertools.count():
+        if number == 600:
+            break
+        session.execute("SELECT awslambda_fn_on_commit('f', %s::json)", (f'{{"late":{number}}}',))
+        committed[str(number)] = time.monotonic()
+        time.sleep(0.005)
+    time.sleep(1)
+    came = dict(
+        (found[2], float(found[1]))
+        for found in re.finditer(r'^(\S+) .*"late":\s*(\d+)', arrivals.read_text(), re.MULTILINE)
+    )
+    return statistics.median((came[number] - at) * 1000 for number, at in committed.items() if int(number) > 100)
