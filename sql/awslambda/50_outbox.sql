@@ -70,8 +70,6 @@ COMMENT ON TABLE awslambda.home IS
   'The database, cluster and hosts that may deliver what is in the outbox: a copy finds itself missing here. Written by CREATE EXTENSION and awslambda.arm().';
 
 -- What a dump carries. Results are left out: who waits for one waits here.
-SELECT pg_catalog.pg_extension_config_dump('awslambda.event_source_mapping', '');
-SELECT pg_catalog.pg_extension_config_dump('awslambda.event_source_mapping_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('awslambda.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('awslambda.outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('awslambda.dead_letter', '');

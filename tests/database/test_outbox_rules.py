@@ -115,24 +115,8 @@ def session(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 def test_names_and_allowed_resources_are_as_in_python(session: psycopg.Connection[Any]) -> None:
     rules, refused = Rules(session), 0
     randomly = random.Random(4)  # noqa: S311 - the same cases each time
-<<<<<<< HEAD
-    pieces = [
-        "arn:aws:lambda:",
-        "eu-west-1:",
-        "123456789012:",
-        "function:",
-        "f",
-        "a" * 63,
-        ":",
-        "prod",
-        "-1",
-        "$LATEST",
-    ]
-    names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(300)]
-=======
     pieces = ["arn:aws:lambda:", "eu-west-1:", "123456789012:", "function:", "f", "a" * 63, ":", "prod", "-1", "$LATEST"]
     names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(200)]
->>>>>>> 2ab14f6b7a3e3efdfff648a4eea5020c1cb13de6
     for patterns, region in itertools.product(PATTERNS, ("eu-west-1", "cn-north-1")):
         with session.transaction(force_rollback=True):
             given = "" if patterns is None else f", allowed_resources '{patterns}'"
@@ -196,3 +180,5 @@ def test_without_a_region_an_account_is_left_to_the_delivery_unless_no_pattern_i
             assert decided is None if allowed else decided and decided[:2] == (
                 "42501", "The server 'one' does not allow '123456789012:f'."
             )  # fmt: skip
+
+

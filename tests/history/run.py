@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,13 @@ CASE WHEN payload ->> 'eventName' IS NULL THEN payload ->> 'token'
 """
 TROUBLE = {
     "hot": Behaviour(
-        error=0.01, items=0.05, failed=0.01, hang=0.001, cut=0.005, throttle=0.01, slow=0.02, reports=True
+        error=0.01, items=0.05, failed=0.01, hang=0.0007, cut=0.005, throttle=0.01, slow=0.02, reports=True
     ),
-    "many": Behaviour(error=0.02, failed=0.01, cut=0.01, hang=0.001, throttle=0.01, slow=0.02, takes=(0, 0.02)),
-    "stream": Behaviour(error=0.01, items=0.05, cut=0.005, hang=0.001, takes=(0, 0.01), reports=True),
+    "many": Behaviour(error=0.02, failed=0.01, cut=0.01, hang=0.0007, throttle=0.01, slow=0.02, takes=(0, 0.02)),
+    "stream": Behaviour(error=0.01, items=0.05, cut=0.005, hang=0.0007, takes=(0, 0.01), reports=True),
     "plain": Behaviour(error=0.02, failed=0.02, throttle=0.02, slow=0.01),
     "direct": Behaviour(failed=0.02, throttle=0.02, cut=0.01, slow=0.01),
-    "keyed": Behaviour(error=0.02, throttle=0.01, cut=0.01, hang=0.001, takes=(0, 0.005)),
+    "keyed": Behaviour(error=0.02, throttle=0.01, cut=0.01, hang=0.0007, takes=(0, 0.005)),
 }
 FAULTS: dict[str, float] = {
     "kill": 4, "terminate": 3, "graceful": 2, "writer": 2, "throttle": 2, "cancel": 2, "crash": 0.7, "immediate": 0.7,
@@ -149,10 +149,11 @@ class World:
         self.log = self.folder / "dispatchers.log"
         self.faults: list[Fault] = []
         self.done: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()  # why CALL ended
         self.dispatchers: list[Dispatcher] = []
         self.number = 0
         self.program = PROGRAM
-        self.up = threading.Event()  # the cluster is
+        self.work: Workload | None = None
         self.calling = False
         self.caller: threading.Thread | None = None
         with contextlib.ExitStack() as stack:
@@ -166,11 +167,10 @@ class World:
             self.dsn = self.cluster.dsn(DATABASE)
             with self.session() as session:
                 session.execute("CREATE EXTENSION awslambda CASCADE")
-                session.execute("CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (request_timeout '2s')")
+                session.execute("CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (request_timeout '8s')")
                 session.execute(BACK_OFF)
                 if plan.mutation:
                     self.mutate(session, plan.mutation)
-            self.up.set()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> World:
@@ -221,7 +221,8 @@ class World:
                         with contextlib.suppress(psycopg.errors.QueryCanceled):
                             session.execute("CALL awslambda.dispatch('3 s')")
                         time.sleep(0.01)
-            except psycopg.OperationalError:
+            except psycopg.Error as error:
+                self.ended[str(error).splitlines()[0]] += 1
                 time.sleep(0.2)
 
     def backends(self, pattern: str) -> list[int]:
@@ -236,55 +237,79 @@ class World:
     # --- faults
 
     def fault(self, kind: str) -> None:
-        """Does one of what can go wrong, and notes it."""
-        running = [dispatcher for dispatcher in self.dispatchers if dispatcher.alive()]
+        """Does one of what can go wrong, and notes when, and to whom if it can explain what is delivered twice."""
         for gone in [dispatcher for dispatcher in self.dispatchers if not dispatcher.alive()]:
             self.done["ended by itself"] += 1
             self.replace(gone)
-        victim = self.random.choice(running) if running else None
         start = time.monotonic()
-        clients: str | None = victim.name if victim else None
-        recorded = True
-        if kind == "kill" and victim:
-            victim.kill()
-            self.replace(victim)
-        elif kind == "graceful" and victim:
-            victim.end()
-            self.replace(victim)
-            recorded = False
-        elif kind == "terminate" and victim:
-            self.terminate(victim.name)
-        elif kind == "stop" and victim:
-            victim.signal(signal.SIGSTOP)
-            time.sleep(self.plan.stopped)
-            victim.signal(signal.SIGCONT)
-        elif kind == "cancel":
-            clients = IN_DATABASE
-            for pid in self.backends(IN_DATABASE):
-                self.value("SELECT pg_cancel_backend(%s)", pid)
-        elif kind == "writer":
-            recorded = False
-            self.terminate("writer-%", most=1)
-        elif kind == "throttle":
-            recorded = False
-            self.stub.throttle(self.random.choice(list(workload.MAPPINGS)), self.random.uniform(0.5, 2))
-        elif kind == "crash":
-            clients = None
-            pids = self.backends("writer-%")
-            if pids:
-                os.kill(self.random.choice(pids), signal.SIGKILL)
-            wait_until(lambda: _answers(self.dsn), "the cluster recovers", 60)
-        elif kind == "immediate":
-            clients = None
-            self.cluster.stop(signal.SIGQUIT)
-            self.cluster.start()
-        else:
-            return
         self.done[kind] += 1
-        if recorded:
-            self.faults.append(Fault(kind, start, time.monotonic(), clients))
+        done = getattr(self, f"_{kind}")()
+        if done is not None:
+            client, longer = done
+            self.faults.append(Fault(kind, start, time.monotonic() + longer, client))
 
-    def terminate(self, pattern: str, most: int = 100) -> None:
+    def _kill(self) -> tuple[str, float]:
+        victim = self.random.choice(self.dispatchers)
+        victim.kill()
+        self.replace(victim)
+        return victim.name, 0
+
+    def _graceful(self) -> None:
+        victim = self.random.choice(self.dispatchers)
+        victim.end()
+        self.replace(victim)
+
+    def _terminate(self) -> tuple[str, float]:
+        victim = self.random.choice(self.dispatchers)
+        self.end_sessions(victim.name)
+        return victim.name, 0
+
+    def _stop(self) -> tuple[str, float]:
+        victim = self.random.choice(self.dispatchers)
+        victim.signal(signal.SIGSTOP)
+        timer = threading.Timer(self.plan.stopped, victim.signal, [signal.SIGCONT])
+        timer.daemon = True
+        timer.start()
+        return victim.name, self.plan.stopped
+
+    def _cancel(self) -> tuple[str, float]:
+        for pid in self.backends(IN_DATABASE):
+            self.value("SELECT pg_cancel_backend(%s)", pid)
+        return IN_DATABASE, 0
+
+    def _writer(self) -> None:
+        self.end_sessions("writer-%", most=1)
+
+    def _throttle(self) -> None:
+        self.stub.throttle(self.random.choice(list(workload.MAPPINGS)), self.random.uniform(0.5, 2))
+
+    def _crash(self) -> tuple[None, float]:
+        for pid in self.backends("writer-%")[:1]:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _answers(self.dsn), "the cluster recovers", 60)
+        return None, 0
+
+    def _immediate(self) -> tuple[None, float]:
+        self.cluster.stop(signal.SIGQUIT)
+        self.cluster.start()
+        return None, 0
+
+    def _unflushed(self) -> tuple[None, float]:
+        """An immediate stop when nothing but one asynchronous commit was written last, and while it is being sent."""
+        assert self.work is not None
+        with self.work.paused():
+            with contextlib.suppress(AssertionError):
+                wait_until(self.drained, "the outbox is empty", 10)
+            self.stub.hold("plain")
+            before = self.stub.count().get("plain", 0)
+            self.work.append_asynchronously(self.dsn)
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: self.stub.count().get("plain", 0) > before, "it is seen", 2)
+            done = self._immediate()
+            self.stub.release("plain")
+        return done
+
+    def end_sessions(self, pattern: str, most: int = 100) -> None:
         """Ends sessions from the server's side."""
         for pid in self.random.sample(pids := self.backends(pattern), min(most, len(pids))):
             self.value("SELECT pg_terminate_backend(%s)", pid)
@@ -359,7 +384,9 @@ def run(plan: Plan) -> Result:
             world.dispatch()
         if plan.in_database:
             world.call()
-        work = Workload(world.dsn, plan.seed, plan.mix, plan.writers, plan.slow, plan.records, plan.seconds)
+        work = world.work = Workload(
+            world.dsn, plan.seed, plan.mix, plan.writers, plan.slow, plan.records, plan.seconds
+        )
         work.start()
         while not work.done():
             if time.monotonic() - work.started > plan.seconds * 4 + 60:

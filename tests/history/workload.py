@@ -1,12 +1,13 @@
 """Writers that do to tables and to the outbox what applications do, and note what they meant.
 
-Every record that a transaction is to cause has a token of its own, in the row or in the payload: `changes` of rows write
-a new token into each, a DELETE is known by the token that the row had. A transaction writes its number into a ledger;
+Every record that a transaction is to cause has a token of its own, in the row or in the payload: a change of a row
+writes a new token into it, a DELETE is known by the token that the row had. A transaction writes its number into a ledger;
 whether it committed is read there afterwards, so that a lost connection leaves no doubt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import random
@@ -14,7 +15,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +118,7 @@ class Workload:
         self.errors: Counter[str] = Counter()
         self.numbers = itertools.count(1)
         self.ended = threading.Event()
+        self.pause = threading.Event()
         self.started = 0.0
         self.writers = [_Writer(self, number, random.Random(f"{seed} {number}")) for number in range(writers + slow)]
         for writer in self.writers[writers:]:
@@ -162,6 +164,28 @@ class Workload:
                     broken.append(f"transaction {one.number} was acknowledged and is gone")
         return committed, aborted, broken
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is written meanwhile, once the transactions that are under way have ended."""
+        self.pause.set()
+        try:
+            deadline = time.monotonic() + self.mix.slowest * 4 + 2
+            while any(writer.busy for writer in self.writers) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            yield
+        finally:
+            self.pause.clear()
+
+    def append_asynchronously(self, dsn: str) -> None:
+        """One small transaction that does not wait for its WAL."""
+        one = Transaction(next(self.numbers), durable=False)
+        one.records.append(Record(f"asynchronous.{one.number}", "plain", "INSERT"))
+        self.transactions.append(one)
+        with psycopg.connect(dsn, options="-c synchronous_commit=off") as session:
+            session.execute("INSERT INTO app.ledger VALUES (%s)", [one.number])
+            session.execute("INSERT INTO app.plain VALUES (%s)", [one.records[0].token])
+        one.acknowledged = True
+
     def too_fast(self) -> bool:
         """Whether writers are ahead of their even pace."""
         share = (time.monotonic() - self.started) / self.seconds if self.seconds else 1.0
@@ -172,7 +196,7 @@ class _Writer(threading.Thread):
     def __init__(self, workload: Workload, number: int, chance: random.Random) -> None:
         super().__init__(daemon=True, name=f"writer-{number}")
         self.workload, self.number, self.random = workload, number, chance
-        self.slow = False
+        self.slow = self.busy = False
         self.session: Connection | None = None
         self.own: list[int] = []  # rows of app.many that this writer made
         self.rows = itertools.count(number * 10_000_000)
@@ -183,9 +207,11 @@ class _Writer(threading.Thread):
     def run(self) -> None:
         try:
             while not self.workload.ended.is_set():
-                if self.workload.too_fast():
+                self.busy = False
+                if self.workload.pause.is_set() or self.workload.too_fast():
                     time.sleep(0.02)
                     continue
+                self.busy = True
                 try:
                     self.transaction()
                 except psycopg.Error as error:
@@ -293,10 +319,8 @@ class _Writer(threading.Thread):
             self.execute(f"RELEASE {name}")
             return
         if self.random.random() < 0.3:  # the way PL/pgSQL's EXCEPTION goes
-            try:
+            with contextlib.suppress(psycopg.errors.DivisionByZero):
                 self.execute("SELECT 1 / 0")
-            except psycopg.errors.DivisionByZero:
-                pass
         self.execute(f"ROLLBACK TO {name}")
         self.current.undone += self.current.records[meant:]
         del self.current.records[meant:]

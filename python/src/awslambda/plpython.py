@@ -250,6 +250,7 @@ def dispatch(backend: Backend, max_duration: str | None) -> None:
             session.step()
             session.wait()
             session.stopping = session.stopping or time.monotonic() >= end
+        session.stopping = True  # what this step sent would be thrown away
         session.step()
     finally:
         session.close()

@@ -1,0 +1,149 @@
+"""Dispatchers that are wrong in ways that look right, each with a run in which that shows.
+
+A mutant is the engine with texts replaced: of SQL functions in the run's own database, of the package in a copy that
+only the run uses. A text that is not there any more fails the run: then the mutant has to follow the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tests.history.run import Mutation, Plan
+from tests.history.stub import Behaviour
+from tests.history.workload import Mix
+
+NEVER = ("FULL_LOOK = 10.0", "FULL_LOOK = 1e9")
+# A look that began too high is taken for a good one.
+UNCHECKED = (
+    """        if any(snapshot.has_ended(xid) for xid in self._marks[at][1]):
+            self._lasting = frozenset()
+            return False
+""",
+    "",
+)
+CALM = Plan(seed=1, seconds=10, dispatchers=2, faults={}, drain=12, trouble={})
+LATE = replace(CALM, slow=6, mix=Mix(slowest=3.0))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`caught_as`: kinds of violations, of which there must be one."""
+
+    mutation: Mutation
+    plan: Plan
+    caught_as: frozenset[str]
+
+
+def _mutant(mutation: Mutation, plan: Plan, *caught_as: str) -> tuple[str, Mutant]:
+    return mutation.name, Mutant(mutation, replace(plan, mutation=mutation), frozenset(caught_as))
+
+
+MUTANTS: Mapping[str, Mutant] = dict([
+    _mutant(
+        Mutation(
+            "id > last_seen",
+            python={"outbox.py": [
+                NEVER, UNCHECKED,
+                ("return next(id for id, running in reversed(self._marks) if running <= self._lasting)",
+                 "return self._marks[-1][0]"),
+            ]},
+        ),
+        LATE, "stuck",
+    ),
+    _mutant(
+        Mutation(
+            "a scan floor without the full look",  # the floor: what is known to wait
+            python={"outbox.py": [
+                NEVER, UNCHECKED,
+                ("return next(id for id, running in reversed(self._marks) if running <= self._lasting)",
+                 "return max(id for id, _ in self._marks if id <= below)"),
+                ("def start(self) -> int:", "def start(self, below: int) -> int:"),
+                ("scan.floor.start()", "scan.floor.start(min(scan.known, default=1 << 62))"),
+            ]},
+        ),
+        LATE, "stuck",
+    ),
+    _mutant(
+        Mutation(
+            "acknowledge before sending",
+            python={"delivery.py": [(
+                "        self._hand_over(sending)\n",
+                '        done = [{"mapping": mapping.id, "ids": outbox.sql_array(batch.ids)}]\n'
+                '        self._database.fetch(SETTLE, json.dumps({"done": done}))\n'
+                "        self._hand_over(sending)\n",
+            )]},
+        ),
+        replace(CALM, faults={"kill": 1}, every=1.0, trouble={"many": Behaviour(error=0.02, takes=(0.0, 0.1))}), "lost",
+    ),
+    _mutant(
+        Mutation(
+            "lock and read in one statement",  # between its snapshot and its locks there are 20 ms, so that it shows
+            sql={"_look": [
+                ("FROM unnest(mappings, floors, limits) AS m (mapping, floor, most)",
+                 """FROM (
+                   SELECT coalesce(bit_or(1::bigint << s), 0) AS held
+                     FROM (SELECT pg_sleep(0.02) OFFSET 0) AS window, generate_series(0, 63) AS s
+                    WHERE (slots >> s) & 1 = 1
+                      AND (EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = 1635218284
+                                      AND l.objid = s AND l.pid = pg_backend_pid())
+                           OR pg_try_advisory_lock(1635218284, s))) AS mine
+                 CROSS JOIN unnest(mappings, floors, limits) AS m (mapping, floor, most)"""),
+                ("o.id > m.floor AND (slots >>", "o.id > m.floor AND (mine.held >>"),
+                ("<= moment AND (slots >>", "<= moment AND (mine.held >>"),
+            ]},
+            python={"delivery.py": [
+                ("if slot not in taken]", "if slot not in owned]"),
+                ('json.loads(self._database.fetch(CLAIM, outbox.sql_array(wanted))[0]["claimed"]) if wanted else []',
+                 "wanted"),
+            ]},
+        ),
+        replace(CALM, faults={"graceful": 1}, every=0.2, dispatchers=3, trouble={"many": Behaviour(takes=(0.0, 0.02))}),
+        "repeated", "two in flight",
+    ),
+    _mutant(
+        Mutation(
+            "acknowledge after a reconnect",
+            python={"dispatcher.py": [
+                ("        delivery = self._delivery = self.make(database, self.options.concurrency, start_helper)\n",
+                 "        delivery = self._kept = getattr(self, '_kept', None) or "
+                 "self.make(database, self.options.concurrency, start_helper)\n"
+                 "        delivery._database, self._delivery = database, delivery\n"),
+                ("                delivery.close()\n", "                pass\n"),
+            ]},
+        ),
+        replace(CALM, faults={"terminate": 1}, every=2.0, seconds=15), "repeated", "two in flight", "order",
+    ),
+    _mutant(
+        Mutation(
+            "CALL without finally",
+            python={"plpython.py": [(
+                "    finally:\n        session.close()\n",
+                "    except ZeroDivisionError:\n        pass\n    session.close()\n",
+            )]},
+        ),
+        replace(CALM, faults={"cancel": 1}, every=1.0, in_database=True, dispatchers=1), "stuck",
+    ),
+    _mutant(
+        Mutation(
+            "two batches of a key in flight",
+            python={"outbox.py": [(
+                "(record.key in scan.busy and record.key not in keys) or scan.waiting[record.key][0] != record.id",
+                "scan.waiting[record.key][0] != record.id",
+            )]},
+        ),
+        replace(CALM, trouble={"hot": Behaviour(takes=(0.0, 0.05)), "many": Behaviour(takes=(0.0, 0.05))}),
+        "two in flight",
+    ),
+    _mutant(
+        Mutation(
+            "no wait for the flush",
+            python={"delivery.py": [("            self._database.fetch(FLUSH)\n", "            pass\n")]},
+        ),
+        replace(
+            CALM, faults={"unflushed": 1}, every=2.0, settings={"wal_writer_delay": "'10s'", "autovacuum": "off"},
+            mix=Mix(asynchronous=1.0, prepare=0),
+        ),
+        "ghost",
+    ),
+])  # fmt: skip
