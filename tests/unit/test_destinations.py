@@ -58,6 +58,7 @@ def death(on_failure: str = QUEUE, records: int = 1, **more: Any) -> Death:
         (TOPIC, "sns"),
         (FUNCTION, "lambda"),
         (FUNCTION + ":live", "lambda"),
+        ("on-failure", "lambda"),
         ("arn:aws-cn:sqs:cn-north-1:123456789012:q", "sqs"),
         ("arn:aws-us-gov:sns:us-gov-west-1:123456789012:t", "sns"),
     ],
@@ -68,7 +69,7 @@ def test_arns_of_queues_topics_and_functions_are_known(arn: str, service: str) -
 
 @pytest.mark.parametrize(
     "arn",
-    ["", "failures", "on-failure", "arn:aws:s3:::bucket", QUEUE + "/x", QUEUE + ":x", "arn:aws:sqs::123456789012:q",
+    ["", "a b", "arn:aws:s3:::bucket", QUEUE + "/x", QUEUE + ":x", "arn:aws:sqs::123456789012:q",
      "arn:aws:sqs:eu-west-1:12345:q", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", QUEUE + "\n"],
 )  # fmt: skip
 def test_anything_else_says_what_it_must_be(arn: str) -> None:
