@@ -56,6 +56,8 @@ def database(cluster: Cluster) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster.dsn(), autocommit=True) as session:
         session.execute(f"CREATE DATABASE {name} TEMPLATE with_extension")  # type: ignore[call-overload]
+        with psycopg.connect(cluster.dsn(name), autocommit=True) as copy:
+            copy.execute("SELECT awslambda.arm()")  # a copy of a database does not dispatch by itself
         before = {role for (role,) in session.execute("SELECT rolname FROM pg_roles")}
         yield name
         session.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
@@ -98,6 +100,7 @@ def own(cluster: Cluster) -> Iterator[Callable[..., Any]]:
     with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE with_extension")  # type: ignore[call-overload]
         with psycopg.connect(cluster.dsn(name), autocommit=True) as session:
+            session.execute("SELECT awslambda.arm()")
             yield runner(session)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
 

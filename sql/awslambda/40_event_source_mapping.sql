@@ -107,7 +107,7 @@ DECLARE
   -- https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
   a_function CONSTANT text := '^(arn:aws[a-zA-Z-]*:lambda:(?=[a-z]+-))?([a-z]{2,}(-[a-z]+)+-\d+:)?(\d{12}:)?(function:)?[a-zA-Z0-9_-]{1,64}(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$';
   a_full_arn CONSTANT text := '^arn:aws[a-zA-Z-]*:lambda:[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:function:';
-  a_queue_or_topic CONSTANT text := '^arn:aws[a-zA-Z-]*:(sqs|sns):[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:[a-zA-Z0-9_.-]{1,256}$';
+  a_queue_or_topic CONSTANT text := '^arn:aws[a-zA-Z-]*:(sqs|sns):[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:[a-zA-Z0-9_-]+$';
   every_operation CONSTANT text[] := '{INSERT,UPDATE,DELETE,TRUNCATE}';
   relation pg_class;
   word text;
@@ -583,8 +583,8 @@ AS 'textcat';
 -- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
 -- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
 -- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
--- permission, and it is only for its source and what belongs to that. The settings pin how values are written; and a plan
--- that was made for one row must not be made again for the next one.
+-- permission, and it is only for its source and what belongs to that. The settings pin how values are written, and keep
+-- one plan for all statements.
 CREATE OR REPLACE FUNCTION awslambda._capture()
 RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -594,6 +594,7 @@ SET IntervalStyle = 'postgres'
 SET bytea_output = 'hex'
 SET extra_float_digits = 1
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = 'off'
 AS $function$
 DECLARE
   m record;
@@ -611,6 +612,10 @@ DECLARE
   before text;
   after text;
   tail text;
+  -- Of the message ids, which end with the record's number in the statement: random bits for each would cost more than
+  -- all else here.
+  stem text := left(gen_random_uuid()::text, 24);
+  numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
 BEGIN
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
@@ -670,10 +675,10 @@ BEGIN
       before := ',"new":null,"old":';
       after := ',"changed":[]' || tail;
     END IF;
-    INSERT INTO awslambda.outbox (mapping, key, payload, role)
-    SELECT m.id, r.key, r.payload, actor
+    INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
+    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, r.key, r.payload, actor
       FROM (
-        SELECT k.key,
+        SELECT k.place, k.key,
                awslambda._json(
                  head || coalesce(k.key, 'null') || before
                  || CASE WHEN sent IS NULL THEN k.one::text
@@ -682,11 +687,11 @@ BEGIN
                                 WHERE e.key = ANY (sent)) END,
                  after) AS payload
           FROM (
-            SELECT a.one,
+            SELECT a.place, a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
                         ELSE (SELECT '{' || string_agg(to_json(c) || ':' || (a.one -> c), ',') || '}'
                                 FROM unnest(m._key) AS c) END AS key
-              FROM (SELECT row_to_json(t) AS one FROM affected_rows AS t OFFSET 0) AS a  -- OFFSET 0: not twice
+              FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM affected_rows AS t OFFSET 0) AS a  -- OFFSET 0: not twice
             OFFSET 0
           ) AS k
         OFFSET 0

@@ -56,8 +56,7 @@ BEGIN
     arn_of_function := regexp_match(source.function_name, '^(?:arn:[^:]*:lambda:([^:]*):)?([0-9]{12}):function:');
     region := coalesce(arn_of_function[1], region, 'local');
     account := coalesce(arn_of_function[2], substring(arn_of_role FROM '^arn:[^:]*:iam::([0-9]{12}):'), '000000000000');
-    fifo := source.key <> '{}' OR (source.key IS NULL AND EXISTS (
-      SELECT FROM pg_index AS i WHERE i.indrelid = source.source AND i.indisprimary));
+    fifo := source.key IS NOT NULL OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = source.source AND i.indisprimary);
     event_source := format(
       CASE source.event_format
         WHEN 'sqs' THEN ',"eventSource":"aws:sqs","eventSourceARN":%s,"awsRegion":%s}'

@@ -265,13 +265,13 @@ def test_a_record_of_a_keyed_mapping_is_one_of_a_fifo_queue(outbox: Outbox) -> N
 
 
 def test_a_record_of_an_unkeyed_mapping_is_one_of_a_standard_queue(outbox: Outbox) -> None:
-    for mapping in (outbox.mapping("sqs", source="unkeyed"), outbox.mapping("sqs", name="keyless", key=[])):
-        id, _ = outbox.add(mapping, key=None)
-        record = outbox.record(mapping, id)
-        assert " ".join(record["attributes"]) == (
-            "ApproximateReceiveCount SentTimestamp SenderId ApproximateFirstReceiveTimestamp"
-        )
-        assert not record["eventSourceARN"].endswith(".fifo")
+    mapping = outbox.mapping("sqs", source="unkeyed")
+    id, _ = outbox.add(mapping, key=None)
+    record = outbox.record(mapping, id)
+    assert " ".join(record["attributes"]) == (
+        "ApproximateReceiveCount SentTimestamp SenderId ApproximateFirstReceiveTimestamp"
+    )
+    assert record["eventSourceARN"] == "arn:aws:sqs:local:000000000000:sensors"
 
 
 def test_a_record_without_a_key_in_a_keyed_mapping_is_a_group_of_its_own(outbox: Outbox) -> None:
@@ -565,6 +565,52 @@ def test_without_report_batch_item_failures_an_answer_is_not_looked_at(unhurried
     assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
 
 
+@pytest.mark.parametrize(
+    ("event_format", "function_name", "left"),
+    [("sqs", "powertools-sqs", [2]), ("kinesis", "powertools-kinesis", [2, 3])],
+)
+def test_powertools_handles_what_triggers_captured(
+    unhurried: Outbox, event_format: str, function_name: str, left: list[int]
+) -> None:
+    sql = unhurried.sql
+    sql("CREATE TABLE readings (sensor int PRIMARY KEY, temperature float8)")
+    try:
+        sql(
+            "SELECT awslambda.create_event_source_mapping('readings', %s, event_format => %s,"
+            " function_response_types => '{ReportBatchItemFailures}')",
+            function_name, event_format,
+        )  # fmt: skip
+        sql("INSERT INTO readings VALUES (1, 20.5), (2, 120.5), (3, 21)")
+        sql("CALL awslambda.dispatch('10 s')")
+        waiting = "SELECT array_agg((payload -> 'new' ->> 'sensor')::int ORDER BY id) FROM awslambda.outbox"
+        assert sql(waiting) == left
+    finally:
+        sql("DELETE FROM awslambda.outbox; DROP TABLE readings")
+
+
+def test_a_synchronous_message_has_its_id_in_the_client_context(unhurried: Outbox) -> None:
+    sql = unhurried.sql
+    message_id = sql(
+        "SELECT awslambda.enqueue('behave', '{\"do\": \"about\"}', invocation_type => 'RequestResponse',"
+        " keep_results => '1 hour')"
+    )
+    sql("CALL awslambda.dispatch('10 s')")
+    status, answer = sql("SELECT status, payload FROM awslambda.result(%s)", message_id)
+    assert answer["custom"] == {"message_id": str(message_id), "attempt": 1}, status
+
+
+def test_a_redriven_record_keeps_its_message_id_and_grows_its_sequence(unhurried: Outbox) -> None:
+    outbox = unhurried
+    mapping = outbox.mapping("postgresql", function_name="behave", maximum_retry_attempts=0)
+    id, message_id = outbox.add(mapping)
+    outbox.sql("CALL awslambda.dispatch('10 s')")
+    assert outbox.sql("SELECT awslambda.redrive()") == 1
+    redriven = outbox.sql("SELECT id FROM awslambda.outbox WHERE mapping = %s", mapping)
+    record = outbox.record(mapping, redriven)
+    assert (record["eventID"], record["attempt"]) == (str(message_id), 1)
+    assert record["sequence"] == redriven > id
+
+
 # The page.
 
 PAGE = Document(ROOT / "docs/event-formats.md")
@@ -584,7 +630,7 @@ def test_the_documented_events_are_what_a_function_gets(outbox: Outbox) -> None:
             mapping, record["sequence"], record["eventID"], compact(payload), '{"id":7}', TIME,
         )  # fmt: skip
         assert outbox.event(mapping, record["sequence"]) == expected
-        outbox.sql("DELETE FROM awslambda.event_source_mapping")
+        outbox.sql("DELETE FROM awslambda.outbox; DELETE FROM awslambda.event_source_mapping")
 
 
 def test_the_documented_handler_is_the_tested_one() -> None:

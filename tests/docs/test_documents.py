@@ -53,7 +53,7 @@ LANGUAGES = {"sql", "text", "sh", *PARSERS}
 SESSION = ["-X", "-P", "pager=off", "-v", "SHOW_CONTEXT=never"]
 
 NOT_RUN = {
-    "apt-get", "aws", "cd", "createdb", "curl", "dnf", "docker", "git", "ldd", "pip", "psql", "systemctl", "yum",
+    "apt-get", "aws", "cd", "createdb", "curl", "dnf", "docker", "git", "install", "ldd", "pip", "psql", "systemctl", "yum",
 }  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_every_command_is_one_that_exists(document: Document, block: Block, clus
             given = [word for word in arguments if not word.startswith("PG_CONFIG=")]
             subprocess.run([*known, *given], cwd=ROOT, check=True, capture_output=True)
         elif program == "awslambda":
-            run_awslambda(arguments, aws)
+            run_awslambda(arguments, aws, cluster)
         elif program.endswith("python3") or program.endswith("python"):
             assert arguments[:1] == ["-m"] or (ROOT / arguments[0]).exists(), arguments
             assert arguments[1:2] in (["venv"], ["pip"], ["awslambda_local"], ["pytest"], []), arguments
@@ -185,14 +185,16 @@ def test_every_command_is_one_that_exists(document: Document, block: Block, clus
 
 
 @each("sh")
-def test_a_command_prints_what_is_shown_of_it(document: Document, block: Block, aws: LocalAWS) -> None:
+def test_a_command_prints_what_is_shown_of_it(
+    document: Document, block: Block, aws: LocalAWS, cluster: Cluster
+) -> None:
     expected = document.output_of(block)
     if expected is None or is_script(block):
         return
     output = ""
     for program, *arguments in commands(block):
         if program == "awslambda":
-            output += run_awslambda(arguments, aws)
+            output += run_awslambda(arguments, aws, cluster)
         elif [program, *arguments] == ["make", "demo"]:
             done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
             output += done.stdout
@@ -203,9 +205,10 @@ def test_a_command_prints_what_is_shown_of_it(document: Document, block: Block, 
     )
 
 
-def run_awslambda(arguments: list[str], aws: LocalAWS) -> str:
-    """Runs the program on the "instance"; it must not refuse its command line, nor find a fault."""
-    environment = {"PATH": os.environ["PATH"], **aws.environment}
+def run_awslambda(arguments: list[str], aws: LocalAWS, cluster: Cluster) -> str:
+    """Runs the program on the "instance", with a database; it must not refuse its command line, nor find a fault."""
+    database = {"PGHOST": str(cluster.folder), "PGUSER": "postgres", "PGDATABASE": "with_extension"}
+    environment = {"PATH": os.environ["PATH"], **aws.environment, **database}
     done = subprocess.run(
         ["/usr/local/bin/awslambda", *arguments], env=environment, capture_output=True, text=True, check=False
     )

@@ -61,8 +61,9 @@ class Process:
         def found() -> dict[str, Any] | None:
             return next((line for line in self.lines if line["event"] == event), None)
 
-        line = wait_until(found, f"the log to have {event!r}: {self.text}")
-        assert line is not None
+        wait_until(lambda: found() or self.popen.poll() is not None, f"the log to have {event!r}")
+        line = found()
+        assert line is not None, self.text
         return line
 
     def ends(self, seconds: float = 20) -> int:
@@ -83,8 +84,9 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(cluster: Cluster, database: str, aws: LocalAWS) -> Iterator[Start]:
+def start(cluster: Cluster, database: str, sql: Sql, aws: LocalAWS) -> Iterator[Start]:
     """Starts dispatchers of the test's database, or of the one that `dsn` names."""
+    sql("SELECT awslambda.arm()")  # it was made of a template
     started: list[Process] = []
 
     def run(*arguments: str, dsn: str | None = None, user: str = "postgres", **environment: str) -> Process:
@@ -188,6 +190,7 @@ def test_drain_shows_a_bar_on_a_terminal_and_none_elsewhere(
     cluster: Cluster, database: str, aws: LocalAWS, sql: Sql, lambda_: Listen
 ) -> None:
     lambda_(slow(0.05))
+    sql("SELECT awslambda.arm()")
     sql(ENQUEUE, SECRET, 200)
     terminal, ours = pty.openpty()
     command = [PROGRAM, "dispatch", "--drain", "--concurrency=8", "--dsn", cluster.dsn(database)]
@@ -204,6 +207,29 @@ def test_drain_shows_a_bar_on_a_terminal_and_none_elsewhere(
     sql(ENQUEUE, SECRET, 200)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "[#" not in done.stderr and "\r" not in done.stderr and "delivered=200" in done.stderr
+
+
+def cpu_seconds(process: Process) -> float:
+    fields = Path(f"/proc/{process.popen.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_waiting_for_the_last_calls_or_for_slots_takes_no_cpu(start: Start, sql: Sql, lambda_: Listen) -> None:
+    listening = lambda_(slow(3.0))
+    sql("SELECT pg_advisory_lock(1635218284, slot) FROM generate_series(0, 63) AS slot")
+    process = start()
+    process.said("connected")
+    before = cpu_seconds(process)
+    time.sleep(1.0)
+    assert cpu_seconds(process) - before < 0.3, "without a slot"
+    sql("SELECT pg_advisory_unlock_all()")
+    sql(ENQUEUE, SECRET, 1)
+    wait_until(lambda: listening.requests, "it to be in flight")
+    process.popen.send_signal(signal.SIGTERM)
+    before = cpu_seconds(process)
+    time.sleep(1.0)
+    assert cpu_seconds(process) - before < 0.3, "while it stops"
+    assert process.ends() == 0
 
 
 # What happens to its session.

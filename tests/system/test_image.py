@@ -41,6 +41,7 @@ pg_ctl start -s -w -D "$folder/data" -l "$folder/log" \
   -o "-k $folder -c listen_addresses=127.0.0.1 -c fsync=off" || { cat "$folder/log" >&2; exit 1; }
 if "$@"; then echo healthy; else echo unhealthy; fi
 psql -X -q -A -t -v ON_ERROR_STOP=1 -c "CREATE EXTENSION awslambda CASCADE" -c "$CALL"
+awslambda dispatch --once >&2
 awslambda doctor >&2
 """
 

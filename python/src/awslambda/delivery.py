@@ -89,6 +89,7 @@ class Telling:
     death: Death
     settings: Settings
     message_ids: list[str]
+    payload: str | None
 
 
 class Delivery:
@@ -207,7 +208,10 @@ class Delivery:
 
     def _look(self, now: float) -> int:
         """How many records are new to us."""
-        if self.stopping or now < self._next_look or not self._slots:
+        if now < self._next_look:
+            return 0
+        if self.stopping or not self._slots:
+            self._next_look = now + COLD  # what `wait` goes by
             return 0
         look = self._outbox.look(now)
         found = 0
@@ -311,7 +315,7 @@ class Delivery:
         except errors.LambdaError as error:
             self._outbox.died(death, _text(error))
             return
-        self._hand_over(Telling(death, settings, json.loads(row["message_ids"] or "[]")))
+        self._hand_over(Telling(death, settings, json.loads(row["message_ids"] or "[]"), row["body"]))
 
     def _hand_over(self, work: Sending | Telling) -> None:
         self.in_flight += 1
@@ -378,7 +382,7 @@ class Delivery:
         try:
             destinations.send(
                 str(death.route.mapping.on_failure),
-                destinations.document(death, telling.message_ids),
+                destinations.document(death, telling.message_ids, telling.payload),
                 telling.settings,
                 self._check,
             )

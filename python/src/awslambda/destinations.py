@@ -1,4 +1,4 @@
-"""Where a record is reported that could not be delivered: a Lambda function, an SQS queue or an SNS topic, by ARN.
+"""Where a record is reported that could not be delivered: a Lambda function, or an SQS queue or SNS topic by its ARN.
 
 What is sent is Lambda's own record of a failed invocation, so that what handles those can handle these.
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-async-destinations
@@ -35,7 +35,7 @@ _ARN = re.compile(
 
 @dataclass(frozen=True)
 class Destination:
-    """An ARN, parsed. `account`, `region` and `name` are a queue's or a topic's."""
+    """A mapping's on_failure, parsed. `account`, `region` and `name` are a queue's or a topic's."""
 
     arn: str
     service: str
@@ -45,7 +45,7 @@ class Destination:
 
 
 def parse(arn: str) -> Destination:
-    """InvalidArgument unless it is the ARN of a function, a standard queue or a standard topic."""
+    """InvalidArgument unless it is a function, or the ARN of a standard queue or a standard topic."""
     if match := _ARN.fullmatch(arn):
         if match["name"].endswith(".fifo"):
             raise errors.InvalidArgument(
@@ -53,13 +53,12 @@ def parse(arn: str) -> Destination:
                 hint="As for Lambda, it is a standard queue or a standard topic.",
             )
         return Destination(arn, match["service"], match["region"], match["account"], match["name"])
-    if arn.startswith("arn:"):
-        with contextlib.suppress(errors.InvalidArgument):
-            resources.function(arn)
-            return Destination(arn, "lambda")
+    with contextlib.suppress(errors.InvalidArgument):
+        resources.function(arn)
+        return Destination(arn, "lambda")
     raise errors.InvalidArgument(
-        reason=f"not the ARN of an on-failure destination: {arn[:200]!r}",
-        hint="It is a function's, a queue's or a topic's: arn:aws:sqs:region:account:name.",
+        reason=f"not an on-failure destination: {arn[:200]!r}",
+        hint="It is a function's name or ARN, or a queue's or a topic's ARN: arn:aws:sqs:region:account:name.",
     )
 
 

@@ -32,7 +32,7 @@ class Log:
             line = json.dumps({"time": now, "level": level, "event": event, "message": message, **fields}, default=str)
         else:
             shown = "".join(f" {name}={_shown(value)}" for name, value in fields.items() if value not in ("", None))
-            line = f"{now} {level.upper():7} {message}{shown}"
+            line = f"{now} {level.upper():7} {' '.join(message.split())}{shown}"
         self._stream.write(line + "\n")
         self._stream.flush()
 

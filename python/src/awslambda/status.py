@@ -81,7 +81,7 @@ def _shown(name: str, value: Any) -> str:
         return ",".join(_shown("", one) for one in value)
     if name == "oldest_age":
         return age(value)
-    return str(value)
+    return " ".join(str(value).split())
 
 
 def age(seconds: float) -> str:
