@@ -93,13 +93,16 @@ MUTANTS: Mapping[str, Mutant] = dict([
                 ("<= moment AND (slots >>", "<= moment AND (mine.held >>"),
             ]},
             python={"delivery.py": [
+                ("share = math.ceil(len(SLOTS) / max(1, state[\"dispatchers\"]))", "share = len(SLOTS)"),
                 ("if slot not in taken]", "if slot not in owned]"),
                 ('json.loads(self._database.fetch(CLAIM, outbox.sql_array(wanted))[0]["claimed"]) if wanted else []',
-                 "wanted"),
+                 "wanted"),  # the look takes what it can of them
+                ("        look = self._outbox.look(now)\n",
+                 "        self._outbox.slots_changed()\n        look = self._outbox.look(now)\n"),
             ]},
         ),
         replace(CALM, faults={"graceful": 1}, every=0.2, dispatchers=3, trouble={"many": Behaviour(takes=(0.0, 0.02))}),
-        "repeated", "two in flight",
+        "stuck", "repeated",
     ),
     _mutant(
         Mutation(
