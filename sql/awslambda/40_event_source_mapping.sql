@@ -107,7 +107,7 @@ DECLARE
   -- https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
   a_function CONSTANT text := '^(arn:aws[a-zA-Z-]*:lambda:(?=[a-z]+-))?([a-z]{2,}(-[a-z]+)+-\d+:)?(\d{12}:)?(function:)?[a-zA-Z0-9_-]{1,64}(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9_-]{1,128}))?$';
   a_full_arn CONSTANT text := '^arn:aws[a-zA-Z-]*:lambda:[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:function:';
-  a_queue_or_topic CONSTANT text := '^arn:aws[a-zA-Z-]*:(sqs|sns):[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:[a-zA-Z0-9_.-]{1,256}$';
+  a_queue_or_topic CONSTANT text := '^arn:aws[a-zA-Z-]*:(sqs|sns):[a-z]{2,}(-[a-z]+)+-\d+:\d{12}:[a-zA-Z0-9_.-]+$';
   every_operation CONSTANT text[] := '{INSERT,UPDATE,DELETE,TRUNCATE}';
   relation pg_class;
   word text;

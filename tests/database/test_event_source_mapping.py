@@ -459,12 +459,13 @@ def test_partitions_that_come_are_captured_and_those_that_go_are_not(
     assert sql("SELECT _relations::text FROM awslambda.event_source_mapping") == "{parts,high,high_a}"
 
 
-@pytest.mark.usefixtures("parts")
 def test_a_foreign_partition_is_refused_since_it_cannot_be_captured(sql: Sql) -> None:
     sql("CREATE FOREIGN DATA WRAPPER nothing")
     sql("CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing")
+    sql("CREATE TABLE log (id int) PARTITION BY RANGE (id)")
+    sql(f"{CREATE}('log', 'f')")
     with raises("0A000", "foreign table", "transition tables"):
-        sql("CREATE FOREIGN TABLE far PARTITION OF parts FOR VALUES FROM (200) TO (300) SERVER nowhere")
+        sql("CREATE FOREIGN TABLE far PARTITION OF log FOR VALUES FROM (200) TO (300) SERVER nowhere")
 
 
 def test_children_by_inheritance_are_captured_with_the_columns_of_the_table(sql: Sql, records: Records) -> None:
@@ -605,7 +606,7 @@ def test_a_role_that_forges_with_anothers_mapping_is_refused(owner: Sql, connect
     other("CREATE TABLE forged (id int)")
     forge = f"""CREATE TRIGGER forge AFTER INSERT ON forged REFERENCING NEW TABLE AS affected_rows
                 FOR EACH STATEMENT EXECUTE FUNCTION awslambda._capture('{number}')"""
-    with raises("42501", "permission denied for function _capture"):
+    with raises("42501", "permission denied for function awslambda._capture"):
         other(forge)
     sql("GRANT EXECUTE ON FUNCTION awslambda._capture() TO other")
     other(forge)
@@ -791,7 +792,7 @@ def test_a_dump_brings_mappings_triggers_and_what_is_captured_afterwards(
         done = cluster.psql("-v", "ON_ERROR_STOP=1", database="restored", sql=dump.stdout)
         assert done.returncode == 0, done.stderr
         restored = runner(connect(name="restored"))
-        triggers = """SELECT array_agg(tgrelid::regclass || tgname ORDER BY 1)::text FROM pg_trigger
+        triggers = """SELECT array_agg(tgrelid::regclass || ' ' || tgname ORDER BY tgrelid::regclass || ' ' || tgname) FROM pg_trigger
                        WHERE tgfoid = 'awslambda._capture'::regproc"""
         mappings = "SELECT array_agg(to_jsonb(m))::text FROM awslambda.event_source_mapping AS m"
         assert restored(triggers) == sql(triggers)
@@ -806,6 +807,4 @@ def test_a_dump_brings_mappings_triggers_and_what_is_captured_afterwards(
         assert restored(f"{CREATE}('parts', 'g')") == "parts_g"
         restored(f"{DELETE}('parts')")
     finally:
-        for session in (restored,):
-            session("SELECT pg_sleep(0)")
         sql("DROP DATABASE restored WITH (FORCE)")
