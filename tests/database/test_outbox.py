@@ -37,8 +37,9 @@ def bury(sql: Sql, message_id: object, reason: str = "RetryAttemptsExhausted") -
     sql(
         "WITH gone AS (DELETE FROM awslambda.outbox WHERE message_id = %s RETURNING *) "
         "INSERT INTO awslambda.dead_letter (message_id, mapping, key, payload, role, enqueued_at, attempts,"
-        " function_name, invocation_type, server, keep_results, reason, last_error) SELECT message_id, mapping, key, payload, role,"
-        " enqueued_at, 3, function_name, invocation_type, server, keep_results, %s, 'it failed' FROM gone",
+        " function_name, invocation_type, server, keep_results, reason, last_error) SELECT message_id, mapping, key,"
+        " payload, role, enqueued_at, 3, function_name, invocation_type, server, keep_results, %s,"
+        " 'it failed' FROM gone",
         message_id, reason,
     )  # fmt: skip
 
