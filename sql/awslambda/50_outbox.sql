@@ -263,7 +263,7 @@ CREATE POLICY see ON awslambda.outbox FOR SELECT USING (
   END);
 CREATE POLICY enqueue ON awslambda.outbox FOR INSERT WITH CHECK (
   mapping = 0 AND attempts = 0 AND last_error IS NULL AND role = quote_ident(current_user)::regrole
-  AND coalesce(isfinite(due_at), true) AND awslambda._may_call(function_name, server));
+  AND coalesce(isfinite(due_at), TRUE) AND awslambda._may_call(function_name, server));
 
 CREATE POLICY see ON awslambda.dead_letter FOR SELECT USING (
   CASE WHEN mapping = 0 THEN pg_has_role(role, 'USAGE')
@@ -272,11 +272,11 @@ CREATE POLICY see ON awslambda.dead_letter FOR SELECT USING (
        WHERE pg_has_role(m.role, 'USAGE')
           OR EXISTS (SELECT FROM pg_class AS c WHERE c.oid = m.source AND pg_has_role(c.relowner, 'USAGE')))
   END);
-CREATE POLICY purge ON awslambda.dead_letter FOR DELETE USING (true);   -- of what the policy see lets one see
-CREATE POLICY redrive ON awslambda.dead_letter FOR UPDATE USING (true) WITH CHECK (attempts = -1);
+CREATE POLICY purge ON awslambda.dead_letter FOR DELETE USING (TRUE);   -- of what the policy see lets one see
+CREATE POLICY redrive ON awslambda.dead_letter FOR UPDATE USING (TRUE) WITH CHECK (attempts = -1);
 
 CREATE POLICY see ON awslambda._result FOR SELECT USING (pg_has_role(role, 'USAGE'));
-CREATE POLICY purge ON awslambda._result FOR DELETE USING (true);
+CREATE POLICY purge ON awslambda._result FOR DELETE USING (TRUE);
 
 -- The outbox.
 

@@ -106,7 +106,7 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
   SELECT coalesce(json_agg(json_build_object(
-           'id', m.id, 'name', m.name, 'function_name', m.function_name, 'role', m.role, 'enabled', m.enabled,
+           'id', m.id, 'version', m.xmin::text, 'name', m.name, 'function_name', m.function_name, 'role', m.role, 'enabled', m.enabled,
            'event_format', m.event_format, 'server', m.server, 'invocation_type', m.invocation_type,
            'batch_size', m.batch_size,
            'window', extract(epoch FROM m.maximum_batching_window)::float8,

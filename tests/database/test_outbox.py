@@ -36,8 +36,8 @@ def bury(sql: Sql, message_id: object, reason: str = "RetryAttemptsExhausted") -
     """What a dispatcher does with a message that cannot be delivered."""
     sql(
         "WITH gone AS (DELETE FROM awslambda.outbox WHERE message_id = %s RETURNING *) "
-        "INSERT INTO awslambda.dead_letter (message_id, mapping, key, payload, role, enqueued_at, attempts, function_name,"
-        " invocation_type, server, keep_results, reason, last_error) SELECT message_id, mapping, key, payload, role,"
+        "INSERT INTO awslambda.dead_letter (message_id, mapping, key, payload, role, enqueued_at, attempts,"
+        " function_name, invocation_type, server, keep_results, reason, last_error) SELECT message_id, mapping, key, payload, role,"
         " enqueued_at, 3, function_name, invocation_type, server, keep_results, %s, 'it failed' FROM gone",
         message_id, reason,
     )  # fmt: skip
@@ -117,7 +117,9 @@ def test_the_long_form_takes_everything(caller: Sql, sql: Sql) -> None:
         ),
     ],
 )
-def test_bad_input_is_refused_at_once_and_leaves_nothing(own: Sql, sqlstate: str, statement: str, words: list[str]) -> None:
+def test_bad_input_is_refused_at_once_and_leaves_nothing(
+    own: Sql, sqlstate: str, statement: str, words: list[str]
+) -> None:
     with raises(sqlstate, *words) as caught:
         own(f"SELECT {statement}")
     assert "secret" not in str(caught.value) + str(caught.value.diag.context)
@@ -243,11 +245,16 @@ def test_a_role_with_a_quoted_name_can_send(sql: Sql, connect: Connect) -> None:
 @pytest.mark.parametrize("column", ["id", "message_id", "mapping", "role", "attempts", "enqueued_at", "last_error"])
 def test_nobody_forges_what_enqueue_does_not_take(caller: Sql, column: str) -> None:
     with raises("42501", "permission denied for table outbox"):
-        caller(f"INSERT INTO awslambda.outbox (function_name, payload, invocation_type, {column}) VALUES ('f', '{{}}', 'Event', NULL)")
+        caller(
+            f"INSERT INTO awslambda.outbox (function_name, payload, invocation_type, {column})"
+            " VALUES ('f', '{}', 'Event', NULL)"
+        )
 
 
 def test_writing_directly_is_tested_as_enqueue_is(caller: Sql, sql: Sql) -> None:
-    insert = "INSERT INTO awslambda.outbox (function_name, payload, invocation_type, due_at) VALUES (%s, '{}', 'Event', %s)"
+    insert = (
+        "INSERT INTO awslambda.outbox (function_name, payload, invocation_type, due_at) VALUES (%s, '{}', 'Event', %s)"
+    )
     caller(insert, "f", None)
     with raises("42501", "row-level security"):
         caller(insert, "f", "infinity")
@@ -318,7 +325,9 @@ def test_redriven_messages_are_the_same_messages_begun_anew_in_their_order(calle
     ) == ("f", "k", "caller", 0, None, None, True)
 
 
-def test_two_redrives_at_once_put_a_message_back_once(caller: Sql, sql: Sql, session: Connection, connect: Connect) -> None:
+def test_two_redrives_at_once_put_a_message_back_once(
+    caller: Sql, sql: Sql, session: Connection, connect: Connect
+) -> None:
     bury(sql, caller("SELECT awslambda_fn_on_commit('f', '{}')"))
     with session.transaction():
         assert runner(session)("SELECT awslambda.redrive()") == 1
@@ -396,7 +405,9 @@ def test_waiting_ends_with_the_result_or_with_the_time(caller: Sql, sql: Sql, se
     started = time.monotonic()
     assert caller(ASK, sent, "0.3 s") == ("pending", None, None)
     assert 0.3 <= time.monotonic() - started < 5
-    session.pgconn.send_query_params(ASK.replace("%s", "$1::uuid", 1).replace("%s", "'30 s'").encode(), [str(sent).encode()])
+    session.pgconn.send_query_params(
+        ASK.replace("%s", "$1::uuid", 1).replace("%s", "'30 s'").encode(), [str(sent).encode()]
+    )
     wait_until(
         lambda: sql("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", session.pgconn.backend_pid) == "PgSleep",
         "the other session waits",
@@ -445,4 +456,3 @@ def test_results_need_an_id_and_a_time(own: Sql) -> None:
         own("SELECT awslambda.result(NULL)")
     with raises("22004", "wait must not be NULL"):
         own("SELECT awslambda.result(gen_random_uuid(), NULL)")
-

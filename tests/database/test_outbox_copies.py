@@ -23,7 +23,10 @@ CHECK = "SELECT awslambda._check_home()"
 COPY = ("copy, restored or upgraded", "awslambda.home has", "SELECT awslambda.arm()")
 OUTBOX = "SELECT json_agg(o ORDER BY id)::text FROM awslambda.outbox AS o"
 DEAD = "SELECT json_agg(d ORDER BY message_id)::text FROM awslambda.dead_letter AS d"
-MAPPINGS = "SELECT json_agg(json_build_array(id, name, source::text, function_name, role::text))::text FROM awslambda.event_source_mapping"
+MAPPINGS = """
+SELECT json_agg(json_build_array(id, name, source::text, function_name, role::text))::text
+  FROM awslambda.event_source_mapping
+"""
 
 
 def at(cluster: Cluster, database: str) -> Sql:
@@ -62,7 +65,8 @@ def original() -> Iterator[Cluster]:
         app(
             "WITH gone AS (DELETE FROM awslambda.outbox WHERE function_name = 'gone' RETURNING *) INSERT INTO"
             " awslambda.dead_letter (message_id, mapping, payload, role, enqueued_at, attempts, function_name, reason)"
-            " SELECT message_id, mapping, payload, role, enqueued_at, 20, function_name, 'RetryAttemptsExhausted' FROM gone"
+            " SELECT message_id, mapping, payload, role, enqueued_at, 20, function_name, 'RetryAttemptsExhausted'"
+            " FROM gone"
         )
         app(CHECK)
         yield running
@@ -131,7 +135,16 @@ def test_a_dump_restored_over_it_with_clean_is_at_home(original: Cluster, app: S
     before = [app(everything) for everything in (OUTBOX, DEAD, MAPPINGS)]
     program(original, "pg_dump", "-Fc", "-f", str(tmp_path / "dump"), "-d", original.dsn("app"))
     app("SELECT awslambda_fn_on_commit('later', '{}')")
-    program(original, "pg_restore", "--clean", "--if-exists", "--exit-on-error", "-d", original.dsn("app"), str(tmp_path / "dump"))
+    program(
+        original,
+        "pg_restore",
+        "--clean",
+        "--if-exists",
+        "--exit-on-error",
+        "-d",
+        original.dsn("app"),
+        str(tmp_path / "dump"),
+    )
     assert [app(everything) for everything in (OUTBOX, DEAD, MAPPINGS)] == before
     app(CHECK)
     app("INSERT INTO users VALUES (3, 'eve')")
@@ -167,7 +180,7 @@ def test_without_its_own_row_as_after_pg_upgrade_it_is_not_armed(app: Sql) -> No
 
 
 class Clone(Cluster):
-    """A base backup of a cluster, as a standby of it or as a server of its own; on another host if it has a machine id."""
+    """A base backup of a cluster, as its standby or a server of its own; on another host if it has a machine id."""
 
     def __init__(self, of: Cluster, machine_id: Path | None = None, standby: bool = False) -> None:
         run_as = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]

@@ -16,13 +16,13 @@ from awslambda import database, errors, invoke, resources, servers, settings
 from awslambda_local.cluster import Cluster
 from botocore.loaders import Loader
 
-
 Sql = Callable[..., Any]
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function"
 NAMES = [
     "f", "F-_9", "a" * 64, "a" * 65, "f:prod", "f:$LATEST", "f:$LATEST.PUBLISHED", "f:$latest", "f:" + "q" * 128,
-    "f:" + "q" * 129, "a" * 64 + ":" + "q" * 128, "a" * 65 + ":q", "", " ", "f ", " f", "f\n", "f\tg", "f:", ":f", "f::q",
+    "f:" + "q" * 129, "a" * 64 + ":" + "q" * 128, "a" * 65 + ":q", "", " ", "f ", " f", "f\n", "f\tg", "f:", ":f",
+    "f::q",
     "f:a:b", "é", "fé", "f*", "*", "f.g", "f/g", "%", "_", "report_a", "reportXa", "report-daily", "report-", "report",
     "function:f", "function", "function:function", "function:f:prod", "function:", "function:" + "a" * 65, "Function:f",
     "eu-west-1:f", "eu-west-1:function:f", "eu-west-1", "eu-west-1:eu-west-1", "my-fn-1:prod", "us-gov-west-1:f",
@@ -31,10 +31,12 @@ NAMES = [
     "us-isob-east-1:123456789012:f", "eu-west-1:" + "a" * 100, "123456789012:" + "a" * 100, "function:" + "a" * 100,
     "eu-west-1:123456789012:" + "a" * 100, "eu-west-1:123456789012:function:" + "a" * 100, "123456789012:" + "a" * 129,
     f"{ARN}:f", f"{ARN}:f:prod", f"{ARN}:f:$LATEST", f"{ARN}:f:", f"{ARN}:", f"{ARN}:{'a' * 64}:{'q' * 128}",
-    f"{ARN}:{'a' * 65}", f"{ARN}:f:{'q' * 129}", f"{ARN}:f*", f"{ARN}:report-x", f"x{ARN}:f", f"{ARN}:f\n", f"{ARN}:f:a:b",
+    f"{ARN}:{'a' * 65}", f"{ARN}:f:{'q' * 129}", f"{ARN}:f*", f"{ARN}:report-x", f"x{ARN}:f", f"{ARN}:f\n",
+    f"{ARN}:f:a:b",
     "arn", "arn:", "arn:x", "arn:aws", "arn:aws:lambda:f", "arn:aws:lambda:eu-west-1:f", f"ARN{ARN[3:]}:f",
     "arn:aws:lambda:eu-west-1:123456789012:f", "arn:aws:lambda:123456789012:function:f", "arn:aws:lambda:function:f",
-    "arn:aws-cn:lambda:cn-north-1:123456789012:function:f", "arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f",
+    "arn:aws-cn:lambda:cn-north-1:123456789012:function:f",
+    "arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f",
     "arn:awsXY-:lambda:eu-west-1:123456789012:function:f", "arn:AWS:lambda:eu-west-1:123456789012:function:f",
     "arn:aws:lambda:eu-west-1:999999999999:function:f", "arn:aws:s3:eu-west-1:123456789012:function:f",
     "arn:aws:lambda:EU-west-1:123456789012:function:f", "arn:aws:lambda:eu-west-:123456789012:function:f",
@@ -42,9 +44,11 @@ NAMES = [
 ]  # fmt: skip
 PATTERNS = [
     None, "*", "function:f", "function:*", "function:report-*", "function:report_*", "f", "function:*a*a*", "arn:*",
-    "function:f*:prod", "stream/clicks, function:f", "\t function:f ,\n function:F*", f"{ARN}:f", f"{ARN}:*", f"{ARN}:f:*",
+    "function:f*:prod", "stream/clicks, function:f", "\t function:f ,\n function:F*", f"{ARN}:f", f"{ARN}:*",
+    f"{ARN}:f:*",
     "arn:aws:lambda:*:123456789012:function:*", "arn:aws*:lambda:*:*:function:f", f"function:x, {ARN}:f",
-    "arn:aws:lambda:us-east-1:123456789012:function:f", "arn:aws-cn:*", "function:f\u2003,\u00a0function:g", "**", "*f*",
+    "arn:aws:lambda:us-east-1:123456789012:function:f", "arn:aws-cn:*", "function:f\u2003,\u00a0function:g",
+    "**", "*f*",
 ]  # fmt: skip
 
 
@@ -114,8 +118,19 @@ def session(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
 
 def test_names_and_allowed_resources_are_as_in_python(session: psycopg.Connection[Any]) -> None:
     rules, refused = Rules(session), 0
-    randomly = random.Random(4)  # noqa: S311 - the same cases each time
-    pieces = ["arn:aws:lambda:", "eu-west-1:", "123456789012:", "function:", "f", "a" * 63, ":", "prod", "-1", "$LATEST"]
+    randomly = random.Random(4)
+    pieces = [
+        "arn:aws:lambda:",
+        "eu-west-1:",
+        "123456789012:",
+        "function:",
+        "f",
+        "a" * 63,
+        ":",
+        "prod",
+        "-1",
+        "$LATEST",
+    ]
     names = NAMES + ["".join(randomly.choices(pieces, k=randomly.randint(1, 6))) for _ in range(200)]
     for patterns, region in itertools.product(PATTERNS, ("eu-west-1", "cn-north-1")):
         with session.transaction(force_rollback=True):
@@ -180,5 +195,3 @@ def test_without_a_region_an_account_is_left_to_the_delivery_unless_no_pattern_i
             assert decided is None if allowed else decided and decided[:2] == (
                 "42501", "The server 'one' does not allow '123456789012:f'."
             )  # fmt: skip
-
-

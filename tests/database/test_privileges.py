@@ -84,9 +84,9 @@ RELATIONS = {
     "awslambda.event_source_mapping": {
         CALLER: "DELETE, INSERT (batch_size, bisect_batch_on_function_error, columns, enabled, event_format, filter,"
         " function_name, function_response_types, invocation_type, keep_results, key, maximum_batching_window,"
-        " maximum_record_age, maximum_retry_attempts, name, on_failure, operations, parallelization_factor, server, source),"
-        " SELECT, UPDATE (batch_size, bisect_batch_on_function_error, columns, enabled, event_format, filter, function_name,"
-        " function_response_types, invocation_type, keep_results, key, maximum_batching_window, maximum_record_age,"
+        " maximum_record_age, maximum_retry_attempts, name, on_failure, operations, parallelization_factor, server,"
+        " source), SELECT, UPDATE (batch_size, bisect_batch_on_function_error, columns, enabled, event_format, filter,"
+        " function_name, function_response_types, invocation_type, keep_results, key, maximum_batching_window, maximum_record_age,"
         " maximum_retry_attempts, name, on_failure, operations, parallelization_factor, role, server, source)"
     },
     "awslambda.event_source_mapping_id_seq": {},

@@ -83,7 +83,7 @@ MUTANTS: Mapping[str, Mutant] = dict([
                 ("FROM unnest(mappings, floors, limits) AS m (mapping, floor, most)",
                  """FROM (
                    SELECT coalesce(bit_or(1::bigint << s), 0) AS held
-                     FROM (SELECT pg_sleep(0.02) OFFSET 0) AS window, generate_series(0, 63) AS s
+                     FROM (SELECT pg_sleep(0.02) OFFSET 0) AS held_open, generate_series(0, 63) AS s
                     WHERE (slots >> s) & 1 = 1
                       AND (EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = 1635218284
                                       AND l.objid = s AND l.pid = pg_backend_pid())

@@ -115,7 +115,7 @@ class Dispatcher:
         }  # fmt: skip
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [str(program), "dispatch", "--dsn", f"{dsn} application_name={name}"],
+                [str(program), "dispatch", "--dsn", dsn],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
@@ -195,11 +195,11 @@ class World:
 
     # --- dispatchers
 
-    def dispatch(self) -> Dispatcher:
+    def dispatch(self, dsn: str | None = None) -> Dispatcher:
         """Starts one more."""
         self.number += 1
         name = f"dispatcher-{self.number}"
-        self.dispatchers.append(Dispatcher(name, self.program, self.dsn, self.stub.listen(name), self.log))
+        self.dispatchers.append(Dispatcher(name, self.program, dsn or self.dsn, self.stub.listen(name), self.log))
         return self.dispatchers[-1]
 
     def replace(self, dispatcher: Dispatcher) -> None:
@@ -320,7 +320,8 @@ class World:
         """Puts the fault into this database's functions, and into a copy of the package that only this run uses."""
         for name, changes in mutation.sql.items():
             found = session.execute(
-                "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'awslambda'::regnamespace AND proname = %s",
+                "SELECT pg_get_functiondef(oid) FROM pg_proc "
+                "WHERE pronamespace = 'awslambda'::regnamespace AND proname = %s",
                 [name],
             ).fetchone()
             assert found, f"there is no awslambda.{name}"
@@ -424,14 +425,18 @@ def _line(
     return (
         f"seed {plan.seed}{f', mutant {plan.mutation.name}' if plan.mutation else ''}: "
         f"{counts['committed']} committed, {counts['aborted']} rolled back, "
-        f"{len(work.transactions)} transactions, {counts['acknowledged']} acknowledged, {counts['sights']} sights in "
+        f"{len(work.transactions)} transactions, "
+        f"{counts['acknowledged']} acknowledged, {counts['sights']} sights in "
         f"{counts['invocations']} invocations, {counts['duplicates']} duplicates, {counts['overlaps']} overlaps, "
         f"{counts['dead']} dead, {counts['pending']} pending; "
-        f"faults: {', '.join(f'{number} {kind}' for kind, number in sorted(done.items())) or 'none'}; "
-        f"errors of writers: {', '.join(f'{number} {kind}' for kind, number in sorted(work.errors.items())) or 'none'}; "
+        f"faults: {_numbers(done)}; errors of writers: {_numbers(work.errors)}; "
         f"{counts['committed'] / max(delivery, 0.001):.0f} records/s, drained after {drain:.1f} s, {total:.0f} s in all; "
-        f"violations: {', '.join(f'{number} {kind}' for kind, number in report.kinds().items()) or 'none'}"
+        f"violations: {_numbers(report.kinds())}"
     )
+
+
+def _numbers(counter: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counter.items())) or "none"
 
 
 def _patched(text: str, changes: Sequence[tuple[str, str]], where: str) -> str:

@@ -1,8 +1,7 @@
 """A fake Lambda that keeps a history: every invocation, who called, which records, when, and what it was answered.
 
 A process of its own, one thread. It reads commands from standard input, one JSON object a line, and answers each with a
-line: listen (a port for one more client), behave (what functions do), hold and release (a function that does not
-answer until it is told to), count, log (writes the history), stop by end of input. No signature is checked.
+line; they are the methods of Stub. It ends with its input. No signature is checked.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,6 +102,14 @@ class Stub:
         """Answers what was held with success, and what comes."""
         self._ask(command="release", function=function)
 
+    def forget(self, function: str) -> None:
+        """From now on only counts the different records of a function, by the number in their token."""
+        self._ask(command="forget", function=function)
+
+    def forgotten(self, function: str) -> int:
+        """How many different records of such a function were acknowledged."""
+        return int(self._ask(command="forgotten", function=function))
+
     def count(self) -> dict[str, int]:
         """Invocations so far, per function."""
         return dict(self._ask(command="count"))
@@ -148,6 +156,7 @@ class _Server:
         self.timers: list[tuple[float, int, _Open]] = []
         self.number = itertools.count()
         self.lines: list[dict[str, Any]] = []
+        self.acknowledged: dict[str, set[int]] = {}
 
     def serve(self) -> None:
         os.set_blocking(0, False)
@@ -175,27 +184,37 @@ class _Server:
                 print(json.dumps(self.command(**json.loads(line))), flush=True)
 
     def command(self, command: str, **arguments: Any) -> object:
-        if command == "listen":
-            listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-            self.ready.register(listener, selectors.EVENT_READ, arguments["client"])
-            return listener.getsockname()[1]
-        if command == "behave":
-            self.functions = {name: Behaviour(**one) for name, one in arguments["functions"].items()}
-        elif command == "throttle":
-            self.throttled[arguments["function"]] = time.monotonic() + arguments["seconds"]
-        elif command == "hold":
-            self.held.setdefault(arguments["function"], [])
-        elif command == "release":
-            for one in self.held.pop(arguments["function"], []):
-                self.answer(one)
-        elif command == "count":
-            counts: dict[str, int] = {}
-            for line in self.lines:
-                counts[line["function"]] = counts.get(line["function"], 0) + 1
-            return counts
-        elif command == "log":
-            return self.lines
-        return None
+        return getattr(self, f"_{command}")(**arguments)
+
+    def _listen(self, client: str) -> int:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.ready.register(listener, selectors.EVENT_READ, client)
+        return int(listener.getsockname()[1])
+
+    def _behave(self, functions: dict[str, dict[str, Any]]) -> None:
+        self.functions = {name: Behaviour(**one) for name, one in functions.items()}
+
+    def _throttle(self, function: str, seconds: float) -> None:
+        self.throttled[function] = time.monotonic() + seconds
+
+    def _hold(self, function: str) -> None:
+        self.held.setdefault(function, [])
+
+    def _release(self, function: str) -> None:
+        for one in self.held.pop(function, []):
+            self.answer(one)
+
+    def _forget(self, function: str) -> None:
+        self.acknowledged[function] = set()
+
+    def _forgotten(self, function: str) -> int:
+        return len(self.acknowledged[function])
+
+    def _count(self) -> dict[str, int]:
+        return Counter(line["function"] for line in self.lines)
+
+    def _log(self) -> list[dict[str, Any]]:
+        return self.lines
 
     def accept(self, listener: socket.socket, name: str) -> None:
         connection, _ = listener.accept()
@@ -309,6 +328,9 @@ class _Server:
         lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(one.body)}", "x-amzn-RequestId: r"]
         lines += [f"{name}: {value}" for name, value in more.items()]
         one.line.update(end=time.monotonic(), outcome=one.outcome)  # before: what follows from it comes later
+        if one.outcome == OK and one.line["function"] in self.acknowledged:
+            self.acknowledged[one.line["function"]].update(int(sight[0].split()[-1]) for sight in one.line["sights"])
+            one.line["sights"] = []
         client.open = None
         try:
             client.socket.sendall("\r\n".join([*lines, "", ""]).encode() + one.body)

@@ -22,7 +22,8 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 DIRECT = 0  # the mapping of records that are messages to a function
-LARGEST_BATCH = {"RequestResponse": 6_000_000, "Event": 1_000_000}  # bytes of records, before what _batch adds
+LARGEST_BATCH = {"RequestResponse": 6_000_000, "Event": 1_000_000}  # bytes
+ADDED = {"postgresql": (1.0, 160), "sqs": (1.25, 900), "kinesis": (1.34, 800)}  # a record in a batch: factor and bytes more
 LOADED = 1000  # records of a mapping that are known at once, at least; two rounds of batches, but no more than 20,000
 BACK_OFF, LONGEST_BACK_OFF = 0.2, 60.0  # upper bounds of the jitter after a throttled or unreached call
 PAUSE, LONGEST_PAUSE = 15.0, 900.0  # until a paused mapping is tried again
@@ -61,6 +62,7 @@ class Mapping:
     name: str
     function_name: str
     role: str
+    version: str = ""  # another one with each update_event_source_mapping, which thus ends a pause
     server: str | None = None
     enabled: bool = True
     event_format: str = "postgresql"
@@ -437,7 +439,8 @@ class Outbox:
         picked: list[Record] = []
         keys: set[int] = set()
         skipped: list[Record] = []
-        size = 0
+        size = 0.0
+        factor, added = ADDED[mapping.event_format]
         largest = LARGEST_BATCH[mapping.invocation_type]
         position = 0
         for position, record in enumerate(route.queue, 1):
@@ -452,14 +455,15 @@ class Outbox:
             ):
                 skipped.append(record)
                 continue
-            if picked and size + record.size > largest:
+            weight = factor * record.size + added
+            if picked and size + weight > largest:
                 position -= 1
                 break
             scan.take(record)
             if record.key is not None:
                 keys.add(record.key)
             picked.append(record)
-            size += record.size
+            size += weight
             if len(picked) == mapping.batch_size:
                 break
         route.queue = skipped + route.queue[position:]
