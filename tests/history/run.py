@@ -430,7 +430,8 @@ def _line(
         f"{counts['invocations']} invocations, {counts['duplicates']} duplicates, {counts['overlaps']} overlaps, "
         f"{counts['dead']} dead, {counts['pending']} pending; "
         f"faults: {_numbers(done)}; errors of writers: {_numbers(work.errors)}; "
-        f"{counts['committed'] / max(delivery, 0.001):.0f} records/s, drained after {drain:.1f} s, {total:.0f} s in all; "
+        f"{counts['committed'] / max(delivery, 0.001):.0f} records/s, drained after {drain:.1f} s, "
+        f"{total:.0f} s in all; "
         f"violations: {_numbers(report.kinds())}"
     )
 

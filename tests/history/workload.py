@@ -1,8 +1,8 @@
 """Writers that do to tables and to the outbox what applications do, and note what they meant.
 
 Every record that a transaction is to cause has a token of its own, in the row or in the payload: a change of a row
-writes a new token into it, a DELETE is known by the token that the row had. A transaction writes its number into a ledger;
-whether it committed is read there afterwards, so that a lost connection leaves no doubt.
+writes a new token into it, a DELETE is known by the token that the row had. A transaction writes its number into a
+ledger; whether it committed is read there afterwards, so that a lost connection leaves no doubt.
 """
 
 from __future__ import annotations
