@@ -6,7 +6,7 @@ CREATE TABLE awslambda.event_source_mapping (
   name text NOT NULL UNIQUE,
   source regclass NOT NULL,
   function_name text NOT NULL,
-  role regrole NOT NULL DEFAULT current_user::regrole,  -- whose servers and rights count at delivery
+  role regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,  -- whose servers and rights count at delivery
   enabled boolean NOT NULL DEFAULT true,                -- false: changes are captured, and wait
   operations text[] NOT NULL DEFAULT '{INSERT,UPDATE,DELETE,TRUNCATE}',
   columns text[],                                       -- NULL: all
@@ -60,7 +60,7 @@ ALTER TABLE awslambda.event_source_mapping ENABLE ROW LEVEL SECURITY;
 CREATE POLICY see ON awslambda.event_source_mapping FOR SELECT
   USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 CREATE POLICY make ON awslambda.event_source_mapping FOR INSERT
-  WITH CHECK (role = current_user::regrole AND awslambda._may_map(source, function_name, server));
+  WITH CHECK (role = quote_ident(current_user)::regrole AND awslambda._may_map(source, function_name, server));
 CREATE POLICY change ON awslambda.event_source_mapping FOR UPDATE
   USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
   WITH CHECK (pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
@@ -363,13 +363,15 @@ BEGIN
     FOR relation IN SELECT c.oid::regclass FROM pg_class AS c WHERE c.oid = ANY (OLD._relations) ORDER BY c.oid LOOP
       PERFORM awslambda._set_triggers(OLD.id, relation, '{}');
     END LOOP;
+    -- With the mapping goes what told whose they are: from now on that is in the dead letters themselves.
+    UPDATE awslambda.dead_letter AS d SET role = OLD.role, function_name = OLD.function_name WHERE d.mapping = OLD.id;
     WITH pending AS (
       DELETE FROM awslambda.outbox AS o WHERE o.mapping = OLD.id RETURNING *
     )
     INSERT INTO awslambda.dead_letter (
       message_id, mapping, key, payload, role, enqueued_at, attempts,
       function_name, invocation_type, server, keep_results, reason, last_error)
-    SELECT p.message_id, p.mapping, p.key, p.payload, p.role, p.enqueued_at, p.attempts,
+    SELECT p.message_id, p.mapping, p.key, p.payload, OLD.role, p.enqueued_at, p.attempts,
            OLD.function_name, OLD.invocation_type, OLD.server, OLD.keep_results, 'MappingDeleted', p.last_error
       FROM pending AS p;
   END IF;
@@ -482,7 +484,7 @@ AS $function$
 BEGIN
   -- Who may not act as the mapping's role, but owns the table, takes the mapping over.
   UPDATE awslambda.event_source_mapping AS m
-     SET role = CASE WHEN pg_has_role(m.role, 'MEMBER') THEN m.role ELSE current_user::regrole END,
+     SET role = CASE WHEN pg_has_role(m.role, 'MEMBER') THEN m.role ELSE quote_ident(current_user)::regrole END,
          function_name = coalesce(function_name, m.function_name),
          enabled = coalesce(enabled, m.enabled),
          operations = coalesce(operations, m.operations),

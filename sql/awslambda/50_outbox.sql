@@ -8,7 +8,7 @@ CREATE TABLE awslambda.outbox (
   key text COLLATE "C",
   payload json NOT NULL,
   role regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,
-  enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- plus the delay it was given
   attempts int NOT NULL DEFAULT 0,
   due_at timestamptz,                  -- NULL: now; infinity: when what is before it in its key is done
   function_name text,
@@ -53,6 +53,8 @@ CREATE TABLE awslambda._result (
   finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   expires_at timestamptz NOT NULL
 );
+
+CREATE INDEX _result_expires_at ON awslambda._result (expires_at);
 
 -- Whose messages are delivered from here; no key, since a restored dump brings its own rows.
 CREATE TABLE awslambda.home (
@@ -189,7 +191,7 @@ BEGIN
   IF cardinality(candidates) > 1 AND chosen.name <> 'aws' THEN
     RAISE invalid_parameter_value USING
       MESSAGE = format('There are several servers that this role may use: %s.', array_to_string(candidates, ', ')),
-      HINT = 'Name one in the argument server of awslambda.invoke, or name one of them aws: that one is the default.';
+      HINT = 'Name one in the argument server of the long forms (awslambda.invoke, awslambda.enqueue), or name one of them aws: that one is the default.';
   END IF;
   IF NOT has_foreign_data_wrapper_privilege(chosen.owner, chosen.wrapper, 'USAGE') THEN
     RAISE insufficient_privilege USING
@@ -266,7 +268,8 @@ CREATE POLICY enqueue ON awslambda.outbox FOR INSERT WITH CHECK (
   AND coalesce(isfinite(due_at), TRUE) AND awslambda._may_call(function_name, server));
 
 CREATE POLICY see ON awslambda.dead_letter FOR SELECT USING (
-  CASE WHEN mapping = 0 THEN pg_has_role(role, 'USAGE')
+  -- A direct message, or its mapping is gone.
+  CASE WHEN mapping = 0 OR function_name IS NOT NULL THEN pg_has_role(role, 'USAGE')
     ELSE mapping IN (
       SELECT m.id FROM awslambda.event_source_mapping AS m
        WHERE pg_has_role(m.role, 'USAGE')
@@ -335,9 +338,10 @@ BEGIN
   IF NOT row_security_active('awslambda.outbox') THEN
     PERFORM awslambda._may_call(function_name, server);
   END IF;
-  INSERT INTO awslambda.outbox AS o (function_name, payload, key, due_at, invocation_type, server, keep_results)
-  VALUES (function_name, payload, key, CASE WHEN delay > '0' THEN clock_timestamp() + delay END, invocation_type, server,
-          keep_results)
+  -- Its age counts from when it is due.
+  INSERT INTO awslambda.outbox AS o (function_name, payload, key, enqueued_at, due_at, invocation_type, server, keep_results)
+  VALUES (function_name, payload, key, clock_timestamp() + delay, CASE WHEN delay > '0' THEN clock_timestamp() + delay END,
+          invocation_type, server, keep_results)
   RETURNING o.message_id INTO sent;
   RETURN sent;
 END

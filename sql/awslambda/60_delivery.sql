@@ -246,7 +246,7 @@ BEGIN
   -- Kept results first: they need the rows that are deleted next.
   FOR one IN SELECT * FROM json_to_recordset(settlement -> 'results') AS r (mapping int, ids bigint[], payload text, function_error text) LOOP
     INSERT INTO awslambda._result (message_id, role, payload, function_error, expires_at)
-    SELECT o.message_id, o.role, one.payload, one.function_error, clock_timestamp() + coalesce(o.keep_results, m.keep_results)
+    SELECT o.message_id, coalesce(m.role, o.role), one.payload, one.function_error, clock_timestamp() + coalesce(o.keep_results, m.keep_results)
       FROM awslambda.outbox AS o
       LEFT JOIN awslambda.event_source_mapping AS m ON m.id = o.mapping
      WHERE o.mapping = one.mapping AND o.id = ANY (one.ids) AND coalesce(o.keep_results, m.keep_results) IS NOT NULL
@@ -306,6 +306,7 @@ BEGIN
          paused_reason = excluded.paused_reason, paused_until = excluded.paused_until;
 
   IF settlement ->> 'sending' IS NOT NULL THEN
+    DELETE FROM awslambda._result AS r WHERE r.expires_at < now();
     DELETE FROM awslambda._sending AS s
      WHERE s.pid = pg_backend_pid() OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = s.pid);
     INSERT INTO awslambda._sending (pid, mapping, host, batches)
@@ -343,7 +344,7 @@ SELECT m.name AS mapping, m.source, m.function_name, m.enabled,
   FROM mappings AS m
   LEFT JOIN awslambda._state AS s ON s.mapping = m.id
  CROSS JOIN LATERAL (
-   SELECT count(*) AS pending, clock_timestamp() - min(o.enqueued_at) AS oldest_age
+   SELECT count(*) AS pending, greatest(clock_timestamp() - min(o.enqueued_at), '0') AS oldest_age
      FROM awslambda.outbox AS o WHERE o.mapping = m.id) AS waiting
  CROSS JOIN LATERAL (
    SELECT count(*) AS dead FROM awslambda.dead_letter AS d WHERE d.mapping = m.id) AS dead
