@@ -14,7 +14,29 @@ Sql = Callable[..., Any]
 
 SUPERUSER, CALLER = "superuser only", "after grant_usage"
 FUNCTIONS = {
+    "awslambda._buried(integer)": CALLER,
+    "awslambda._capture()": SUPERUSER,
+    "awslambda._carry_out_event_source_mapping()": SUPERUSER,
+    "awslambda._check_event_source_mapping()": SUPERUSER,
+    "awslambda._family(regclass)": SUPERUSER,
+    "awslambda._filter(text)": CALLER,
+    "awslambda._follow_ddl()": SUPERUSER,
+    "awslambda._follow_drop()": SUPERUSER,
+    "awslambda._follow_source(integer)": SUPERUSER,
+    "awslambda._hide_escapes(json,text)": SUPERUSER,
+    "awslambda._json(text,text)": SUPERUSER,
+    "awslambda._may_call(text,text)": CALLER,
+    "awslambda._may_map(regclass,text,text)": CALLER,
+    "awslambda._owns(regclass)": CALLER,
+    "awslambda._passes(json,jsonpath)": SUPERUSER,
+    "awslambda._primary_key(regclass)": CALLER,
+    "awslambda._set_triggers(integer,regclass,text[])": SUPERUSER,
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
+    "awslambda.create_event_source_mapping(regclass,text,text,boolean,text[],text[],text,text[],text,text,text,integer,"
+    "interval,integer,integer,interval,boolean,text[],text,interval)": CALLER,
+    "awslambda.delete_event_source_mapping(text)": CALLER,
+    "awslambda.update_event_source_mapping(text,text,boolean,text[],text[],text,text[],text,text,text,integer,"
+    "interval,integer,integer,interval,boolean,text[],text,interval)": CALLER,
     "awslambda.diagnostics(text)": CALLER,
     "awslambda.grant_usage(regrole)": SUPERUSER,
     "awslambda.invoke(text,jsonb,text,text,jsonb,text,text,text)": CALLER,
