@@ -110,7 +110,9 @@ def test_every_operation_is_captured(sql: Sql, records: Records) -> None:
 
 
 @pytest.mark.usefixtures("sensor")
-def test_a_statement_that_changes_nothing_leaves_nothing_and_takes_no_transaction_id(sql: Sql, records: Records) -> None:
+def test_a_statement_that_changes_nothing_leaves_nothing_and_takes_no_transaction_id(
+    sql: Sql, records: Records
+) -> None:
     sql("BEGIN")
     sql("UPDATE sensor SET v = 1")
     sql("DELETE FROM sensor")
@@ -187,7 +189,9 @@ def test_a_changed_primary_key_is_a_delete_and_an_insert_by_key(sql: Sql, record
     sql("ALTER TABLE sensor DROP CONSTRAINT sensor_pkey")
     sql("ALTER TABLE sensor ADD PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED")
     sql("UPDATE sensor SET id = id + 1")
-    found = {(r["eventName"], r["key"]["id"]): ((r["old"] or {}).get("v"), (r["new"] or {}).get("v")) for r in records()}
+    found = {
+        (r["eventName"], r["key"]["id"]): ((r["old"] or {}).get("v"), (r["new"] or {}).get("v")) for r in records()
+    }
     assert found == {
         ("DELETE", 1): (10, None), ("UPDATE", 2): (20, 10), ("INSERT", 3): (None, 20),
         ("DELETE", 30): (30, None), ("INSERT", 31): (None, 30),
