@@ -582,6 +582,17 @@ RETURNS json
 LANGUAGE internal IMMUTABLE STRICT
 AS 'textcat';
 
+-- A row with its \u escapes spelt as the mark says. A column of type json may hold \u0000 or half a surrogate pair, at which
+-- json's own operators fail; the write that is captured must not.
+CREATE OR REPLACE FUNCTION awslambda._hide_escapes(row_of_table json, mark text)
+RETURNS json
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT awslambda._json(
+    regexp_replace(row_of_table::text, '(?<!\\)((?:\\\\)*)\\u', '\1' || replace(mark, '\', '\\'), 'g'), '')
+$function$;
+
 -- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
 -- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
 -- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
@@ -617,6 +628,7 @@ DECLARE
   -- Of the message ids, which end with the record's number in the statement: random bits for each would cost more than
   -- all else here.
   stem text := left(gen_random_uuid()::text, 24);
+  mark CONSTANT text := '\/' || stem || '\/u';  -- valid in a string of JSON, and in no row
   numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
 BEGIN
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
@@ -681,31 +693,38 @@ BEGIN
     IF sent IS NULL AND m.filter IS NULL AND key_column IS NOT NULL THEN
       -- What the statement below does too; but its subqueries take longer to start than one row to capture.
       INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-      SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, k.key, awslambda._json(head || k.key || before || k.one, after), actor
+      SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, replace(k.key, mark, '\u'),
+             awslambda._json(replace(head || k.key || before || k.one, mark, '\u'), after), actor
         FROM (
           SELECT a.place, a.one, key_label || (a.one -> key_column) || '}' AS key
-            FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM affected_rows AS t) AS a
+            FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
+                OFFSET 0) AS a
           OFFSET 0  -- the key is taken out of the row once, not where it is used
         ) AS k;
       RETURN NULL;
     END IF;
     INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, r.key, r.payload, actor
+    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, replace(r.key, mark, '\u'), r.payload, actor
       FROM (
         SELECT k.place, k.key,
                awslambda._json(
-                 head || coalesce(k.key, 'null') || before
+                 replace(head || coalesce(k.key, 'null') || before
                  || CASE WHEN sent IS NULL THEN k.one::text
                          ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                  FROM json_each(k.one) AS e
-                                WHERE e.key = ANY (sent)) END,
+                                WHERE e.key = ANY (sent)) END, mark, '\u'),
                  after) AS payload
           FROM (
             SELECT a.place, a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
                         ELSE (SELECT '{' || string_agg(to_json(c) || ':' || (a.one -> c), ',') || '}'
                                 FROM unnest(m._key) AS c) END AS key
-              FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM affected_rows AS t) AS a
+              FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
+                OFFSET 0) AS a
             OFFSET 0
           ) AS k
         OFFSET 0
@@ -729,8 +748,14 @@ BEGIN
              CASE WHEN pair_column IS NOT NULL THEN (n.one -> pair_column)::text
                   WHEN m._primary_key IS NULL THEN CASE WHEN in_place THEN '' ELSE 'new ' || place END
                   ELSE (SELECT string_agg((n.one -> c)::text, ',') FROM unnest(m._primary_key) AS c) END AS new_key
-        FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM old_rows AS t) AS o
-        FULL JOIN (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM new_rows AS t) AS n USING (place)
+        FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM old_rows AS t) AS t
+                OFFSET 0) AS o
+        FULL JOIN (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM new_rows AS t) AS t
+                OFFSET 0) AS n USING (place)
     ), event AS (
       SELECT p.place, 'UPDATE' AS name, p.old, p.new
         FROM row_pair AS p
@@ -743,11 +768,11 @@ BEGIN
         FULL JOIN (SELECT * FROM row_pair AS p WHERE p.old_key IS DISTINCT FROM p.new_key AND p.new IS NOT NULL) AS n
           ON o.old_key = n.new_key
     )
-    SELECT m.id, r.key, r.payload, actor
+    SELECT m.id, replace(r.key, mark, '\u'), r.payload, actor
       FROM (
         SELECT k.place, k.name, k.key,
                awslambda._json(
-                 '{"eventName":"' || k.name || head || coalesce(k.key, 'null')
+                 replace('{"eventName":"' || k.name || head || coalesce(k.key, 'null')
                 || ',"new":' || coalesce(
                      CASE WHEN sent IS NULL THEN k.new::text
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
@@ -758,7 +783,7 @@ BEGIN
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                   FROM json_each(k.old) AS e
                                  WHERE e.key = ANY (sent)) END, 'null')
-                || ',"changed":[' || coalesce(k.changed, '') || ']', tail) AS payload
+                || ',"changed":[' || coalesce(k.changed, '') || ']', mark, '\u'), tail) AS payload
           FROM (
             SELECT v.place, v.name, v.old, v.new,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (coalesce(v.new, v.old) -> key_column) || '}'

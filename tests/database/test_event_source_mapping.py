@@ -172,7 +172,7 @@ def test_values_are_as_row_to_json_writes_them_whatever_the_session_has_set(sql:
 def test_names_that_need_quotes_or_are_not_ascii(sql: Sql, records: Records) -> None:
     sql('CREATE SCHEMA "My ""Schema"')
     sql('CREATE TABLE "My ""Schema"."Tür%s" ("Id ""x" int, "ключ" text, PRIMARY KEY ("ключ", "Id ""x"))')
-    assert sql(f"""{CREATE}('"My ""Schema"."Tür%%s"', 'f')""") == "Tür%s_f"
+    assert sql(f"""{CREATE}('"My ""Schema"."Tür%s"', 'f')""") == "Tür%s_f"
     sql("""INSERT INTO "My ""Schema"."Tür%s" VALUES (1, 'a')""")
     sql("""UPDATE "My ""Schema"."Tür%s" SET "Id ""x" = 2""")
     inserted, deleted, inserted_again = records()
@@ -798,7 +798,9 @@ def test_a_dump_brings_mappings_triggers_and_what_is_captured_afterwards(
         restored = runner(connect(name="restored"))
         triggers = """SELECT array_agg(tgrelid::regclass || ' ' || tgname ORDER BY tgrelid::regclass || ' ' || tgname) FROM pg_trigger
                        WHERE tgfoid = 'awslambda._capture'::regproc"""
-        mappings = "SELECT array_agg(to_jsonb(m))::text FROM awslambda.event_source_mapping AS m"
+        mappings = """SELECT array_agg((to_jsonb(m) - '_relations')::text || (
+                        SELECT array_agg(r::text ORDER BY r::text) FROM unnest(_relations) AS r)::text)
+                        FROM awslambda.event_source_mapping AS m"""
         assert restored(triggers) == sql(triggers)
         assert restored(mappings) == sql(mappings)
         restored("TRUNCATE awslambda.outbox")
