@@ -6,7 +6,7 @@ CREATE TABLE awslambda.event_source_mapping (
   name text NOT NULL UNIQUE,
   source regclass NOT NULL,
   function_name text NOT NULL,
-  role regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,  -- whose servers and rights count at delivery
+  role regrole NOT NULL DEFAULT pg_catalog.quote_ident(current_user)::pg_catalog.regrole,  -- whose servers and rights count at delivery
   enabled boolean NOT NULL DEFAULT true,                -- false: changes are captured, and wait
   operations text[] NOT NULL DEFAULT '{INSERT,UPDATE,DELETE,TRUNCATE}',
   columns text[],                                       -- NULL: all
@@ -58,14 +58,14 @@ $function$;
 
 ALTER TABLE awslambda.event_source_mapping ENABLE ROW LEVEL SECURITY;
 CREATE POLICY see ON awslambda.event_source_mapping FOR SELECT
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 CREATE POLICY make ON awslambda.event_source_mapping FOR INSERT
-  WITH CHECK (role = quote_ident(current_user)::regrole AND awslambda._may_map(source, function_name, server));
+  WITH CHECK (role OPERATOR(pg_catalog.=) pg_catalog.quote_ident(current_user)::pg_catalog.regrole AND awslambda._may_map(source, function_name, server));
 CREATE POLICY change ON awslambda.event_source_mapping FOR UPDATE
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
-  WITH CHECK (pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
+  WITH CHECK (pg_catalog.pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
 CREATE POLICY remove ON awslambda.event_source_mapping FOR DELETE
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 
 -- The columns of a table's primary key, in their order in it; NULL if it has none.
 CREATE OR REPLACE FUNCTION awslambda._primary_key(source regclass)
@@ -382,7 +382,7 @@ $function$;
 CREATE TRIGGER made AFTER INSERT ON awslambda.event_source_mapping
   FOR EACH ROW WHEN (NEW._relations IS NULL) EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER changed AFTER UPDATE ON awslambda.event_source_mapping
-  FOR EACH ROW WHEN (OLD.operations IS DISTINCT FROM NEW.operations)
+  FOR EACH ROW WHEN (OLD.operations OPERATOR(pg_catalog.<>) NEW.operations)
   EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER gone AFTER DELETE ON awslambda.event_source_mapping
   FOR EACH ROW EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();

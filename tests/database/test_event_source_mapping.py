@@ -796,7 +796,8 @@ def test_a_dump_brings_mappings_triggers_and_what_is_captured_afterwards(
         done = cluster.psql("-v", "ON_ERROR_STOP=1", database="restored", sql=dump.stdout)
         assert done.returncode == 0, done.stderr
         restored = runner(connect(name="restored"))
-        triggers = """SELECT array_agg(tgrelid::regclass || ' ' || tgname ORDER BY tgrelid::regclass || ' ' || tgname) FROM pg_trigger
+        triggers = """SELECT array_agg(tgrelid::regclass || ' ' || tgname ORDER BY tgrelid::regclass || ' ' || tgname)
+                        FROM pg_trigger
                        WHERE tgfoid = 'awslambda._capture'::regproc"""
         mappings = """SELECT array_agg((to_jsonb(m) - '_relations')::text || (
                         SELECT array_agg(r::text ORDER BY r::text) FROM unnest(_relations) AS r)::text)

@@ -81,7 +81,7 @@ def test_the_long_form_takes_everything(caller: Sql, sql: Sql) -> None:
     )
     assert caller(
         "SELECT key, due_at - enqueued_at BETWEEN '59 min' AND '1 h', invocation_type, server, keep_results::text,"
-        " slot = hashtextextended('k', 0) & 63 FROM awslambda.outbox"
+        " awslambda._slot(key, message_id) = hashtextextended('k', 0) & 63 FROM awslambda.outbox"
     ) == ("k", True, "RequestResponse", "reports", "1 day", True)
 
 
