@@ -631,6 +631,9 @@ DECLARE
   mark CONSTANT text := '\/' || stem || '\/u';  -- valid in a string of JSON, and in no row
   numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
 BEGIN
+  IF pg_current_xact_id_if_assigned() IS NULL THEN
+    RETURN NULL;  -- no row was changed
+  END IF;
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
    WHERE e.id = TG_ARGV[0]::int;
@@ -677,7 +680,6 @@ BEGIN
   END IF;
   head := '","database":' || to_json(current_database()) || ',"schema":' || to_json(source_schema)
           || ',"table":' || to_json(source_table) || ',"key":';
-  -- Without an xid, no row was changed.
   tail := ',"occurredAt":"' || to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
           || '","transactionId":"' || pg_current_xact_id_if_assigned() || '"}';
 
@@ -887,6 +889,9 @@ CREATE EVENT TRIGGER awslambda_follow_ddl ON ddl_command_end
   WHEN TAG IN ('CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE')
   EXECUTE FUNCTION awslambda._follow_ddl();  -- noqa: PRS
 
+COMMENT ON EVENT TRIGGER awslambda_follow_ddl IS
+  'Keeps event source mappings and their triggers true to tables and partitions that are made, changed, attached or detached.';
+
 -- The same for what is dropped. A source takes its mapping along; its pending records become dead letters.
 CREATE OR REPLACE FUNCTION awslambda._follow_drop()
 RETURNS event_trigger
@@ -952,3 +957,6 @@ $function$;
 
 CREATE EVENT TRIGGER awslambda_follow_drop ON sql_drop
   EXECUTE FUNCTION awslambda._follow_drop();  -- noqa: PRS
+
+COMMENT ON EVENT TRIGGER awslambda_follow_drop IS
+  'Removes the event source mappings of tables that are dropped; what was pending becomes dead letters.';

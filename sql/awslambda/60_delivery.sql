@@ -344,7 +344,7 @@ SELECT m.name AS mapping, m.source, m.function_name, m.enabled,
   FROM mappings AS m
   LEFT JOIN awslambda._state AS s ON s.mapping = m.id
  CROSS JOIN LATERAL (
-   SELECT count(*) AS pending, greatest(clock_timestamp() - min(o.enqueued_at), '0') AS oldest_age
+   SELECT count(*) AS pending, CASE WHEN count(*) > 0 THEN clock_timestamp() - least(min(o.enqueued_at), clock_timestamp()) END AS oldest_age
      FROM awslambda.outbox AS o WHERE o.mapping = m.id) AS waiting
  CROSS JOIN LATERAL (
    SELECT count(*) AS dead FROM awslambda.dead_letter AS d WHERE d.mapping = m.id) AS dead

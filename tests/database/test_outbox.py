@@ -80,7 +80,7 @@ def test_the_long_form_takes_everything(caller: Sql, sql: Sql) -> None:
         " server => 'reports', keep_results => '1 day')"
     )
     assert caller(
-        "SELECT key, due_at - enqueued_at BETWEEN '59 min' AND '1 h', invocation_type, server, keep_results::text,"
+        "SELECT key, due_at - now() BETWEEN '59 min' AND '1 h' AND due_at - enqueued_at < '1 s', invocation_type, server, keep_results::text,"
         " awslambda._slot(key, message_id) = hashtextextended('k', 0) & 63 FROM awslambda.outbox"
     ) == ("k", True, "RequestResponse", "reports", "1 day", True)
 
@@ -243,7 +243,7 @@ def test_a_role_with_a_quoted_name_can_send(sql: Sql, connect: Connect) -> None:
     assert ann("SELECT role::text FROM awslambda.outbox") == '"Ann O\'Neil"'
 
 
-@pytest.mark.parametrize("column", ["id", "message_id", "mapping", "role", "attempts", "enqueued_at", "last_error"])
+@pytest.mark.parametrize("column", ["id", "message_id", "mapping", "role", "attempts", "last_error"])
 def test_nobody_forges_what_enqueue_does_not_take(caller: Sql, column: str) -> None:
     with raises("42501", "permission denied for table outbox"):
         caller(

@@ -35,6 +35,7 @@ FUNCTIONS = {
     "awslambda._follow_drop()": SUPERUSER,
     "awslambda._follow_source(integer)": SUPERUSER,
     "awslambda._here()": SUPERUSER,
+    "awslambda._hide_escapes(json,text)": SUPERUSER,
     "awslambda._host()": SUPERUSER,
     "awslambda._json(text,text)": SUPERUSER,
     "awslambda._look(bigint,integer[],bigint[],integer[])": DISPATCHER,
@@ -50,6 +51,7 @@ FUNCTIONS = {
     "awslambda._release(integer[])": DISPATCHER,
     "awslambda._set_triggers(integer,regclass,text[])": SUPERUSER,
     "awslambda._settle(json)": DISPATCHER,
+    "awslambda._slot(text,uuid)": SUPERUSER,
     "awslambda._slots()": DISPATCHER,
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
     "awslambda.arm()": SUPERUSER,
@@ -93,7 +95,7 @@ RELATIONS = {
     "awslambda.event_source_mapping_id_seq": {},
     "awslambda.home": {},
     "awslambda.outbox": {
-        CALLER: "INSERT (due_at, function_name, invocation_type, keep_results, key, payload, server), SELECT"
+        CALLER: "INSERT (due_at, enqueued_at, function_name, invocation_type, keep_results, key, payload, server), SELECT"
     },
     "awslambda.outbox_id_seq": {},
     "awslambda.status": {CALLER: "SELECT", DISPATCHER: "SELECT"},
