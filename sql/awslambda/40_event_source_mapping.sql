@@ -6,7 +6,7 @@ CREATE TABLE awslambda.event_source_mapping (
   name text NOT NULL UNIQUE,
   source regclass NOT NULL,
   function_name text NOT NULL,
-  role regrole NOT NULL DEFAULT current_user::regrole,  -- whose servers and rights count at delivery
+  role regrole NOT NULL DEFAULT pg_catalog.quote_ident(current_user)::pg_catalog.regrole,  -- whose servers and rights count at delivery
   enabled boolean NOT NULL DEFAULT true,                -- false: changes are captured, and wait
   operations text[] NOT NULL DEFAULT '{INSERT,UPDATE,DELETE,TRUNCATE}',
   columns text[],                                       -- NULL: all
@@ -58,14 +58,14 @@ $function$;
 
 ALTER TABLE awslambda.event_source_mapping ENABLE ROW LEVEL SECURITY;
 CREATE POLICY see ON awslambda.event_source_mapping FOR SELECT
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 CREATE POLICY make ON awslambda.event_source_mapping FOR INSERT
-  WITH CHECK (role = current_user::regrole AND awslambda._may_map(source, function_name, server));
+  WITH CHECK (role OPERATOR(pg_catalog.=) pg_catalog.quote_ident(current_user)::pg_catalog.regrole AND awslambda._may_map(source, function_name, server));
 CREATE POLICY change ON awslambda.event_source_mapping FOR UPDATE
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
-  WITH CHECK (pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
+  WITH CHECK (pg_catalog.pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
 CREATE POLICY remove ON awslambda.event_source_mapping FOR DELETE
-  USING (pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
+  USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 
 -- The columns of a table's primary key, in their order in it; NULL if it has none.
 CREATE OR REPLACE FUNCTION awslambda._primary_key(source regclass)
@@ -363,13 +363,15 @@ BEGIN
     FOR relation IN SELECT c.oid::regclass FROM pg_class AS c WHERE c.oid = ANY (OLD._relations) ORDER BY c.oid LOOP
       PERFORM awslambda._set_triggers(OLD.id, relation, '{}');
     END LOOP;
+    -- With the mapping goes what told whose they are: from now on that is in the dead letters themselves.
+    UPDATE awslambda.dead_letter AS d SET role = OLD.role, function_name = OLD.function_name WHERE d.mapping = OLD.id;
     WITH pending AS (
       DELETE FROM awslambda.outbox AS o WHERE o.mapping = OLD.id RETURNING *
     )
     INSERT INTO awslambda.dead_letter (
       message_id, mapping, key, payload, role, enqueued_at, attempts,
       function_name, invocation_type, server, keep_results, reason, last_error)
-    SELECT p.message_id, p.mapping, p.key, p.payload, p.role, p.enqueued_at, p.attempts,
+    SELECT p.message_id, p.mapping, p.key, p.payload, OLD.role, p.enqueued_at, p.attempts,
            OLD.function_name, OLD.invocation_type, OLD.server, OLD.keep_results, 'MappingDeleted', p.last_error
       FROM pending AS p;
   END IF;
@@ -380,7 +382,7 @@ $function$;
 CREATE TRIGGER made AFTER INSERT ON awslambda.event_source_mapping
   FOR EACH ROW WHEN (NEW._relations IS NULL) EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER changed AFTER UPDATE ON awslambda.event_source_mapping
-  FOR EACH ROW WHEN (OLD.operations IS DISTINCT FROM NEW.operations)
+  FOR EACH ROW WHEN (OLD.operations OPERATOR(pg_catalog.<>) NEW.operations)
   EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER gone AFTER DELETE ON awslambda.event_source_mapping
   FOR EACH ROW EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
@@ -482,7 +484,7 @@ AS $function$
 BEGIN
   -- Who may not act as the mapping's role, but owns the table, takes the mapping over.
   UPDATE awslambda.event_source_mapping AS m
-     SET role = CASE WHEN pg_has_role(m.role, 'MEMBER') THEN m.role ELSE current_user::regrole END,
+     SET role = CASE WHEN pg_has_role(m.role, 'MEMBER') THEN m.role ELSE quote_ident(current_user)::regrole END,
          function_name = coalesce(function_name, m.function_name),
          enabled = coalesce(enabled, m.enabled),
          operations = coalesce(operations, m.operations),
@@ -580,6 +582,17 @@ RETURNS json
 LANGUAGE internal IMMUTABLE STRICT
 AS 'textcat';
 
+-- A row with its \u escapes spelt as the mark says. A column of type json may hold \u0000 or half a surrogate pair, at which
+-- json's own operators fail; the write that is captured must not.
+CREATE OR REPLACE FUNCTION awslambda._hide_escapes(row_of_table json, mark text)
+RETURNS json
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT awslambda._json(
+    regexp_replace(row_of_table::text, '(?<!\\)((?:\\\\)*)\\u', '\1' || replace(mark, '\', '\\'), 'g'), '')
+$function$;
+
 -- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
 -- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
 -- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
@@ -615,8 +628,12 @@ DECLARE
   -- Of the message ids, which end with the record's number in the statement: random bits for each would cost more than
   -- all else here.
   stem text := left(gen_random_uuid()::text, 24);
+  mark CONSTANT text := '\/' || stem || '\/u';  -- valid in a string of JSON, and in no row
   numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
 BEGIN
+  IF pg_current_xact_id_if_assigned() IS NULL THEN
+    RETURN NULL;  -- no row was changed
+  END IF;
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
    WHERE e.id = TG_ARGV[0]::int;
@@ -650,9 +667,10 @@ BEGIN
   IF outer_role = 'none' THEN
     outer_role := session_user;
   END IF;
-  IF lower(current_setting('awslambda.enabled', true)) IN ('off', 'false', 'no', '0')
-     AND pg_has_role(outer_role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = m.source), 'USAGE') THEN
-    RETURN NULL;
+  IF lower(current_setting('awslambda.enabled', true)) IN ('off', 'false', 'no', '0') THEN
+    IF pg_has_role(outer_role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = m.source), 'USAGE') THEN
+      RETURN NULL;
+    END IF;
   END IF;
 
   actor := quote_ident(outer_role)::regrole;
@@ -662,7 +680,6 @@ BEGIN
   END IF;
   head := '","database":' || to_json(current_database()) || ',"schema":' || to_json(source_schema)
           || ',"table":' || to_json(source_table) || ',"key":';
-  -- Without an xid, no row was changed.
   tail := ',"occurredAt":"' || to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
           || '","transactionId":"' || pg_current_xact_id_if_assigned() || '"}';
 
@@ -675,23 +692,41 @@ BEGIN
       before := ',"new":null,"old":';
       after := ',"changed":[]' || tail;
     END IF;
+    IF sent IS NULL AND m.filter IS NULL AND key_column IS NOT NULL THEN
+      -- What the statement below does too; but its subqueries take longer to start than one row to capture.
+      INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
+      SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, replace(k.key, mark, '\u'),
+             awslambda._json(replace(head || k.key || before || k.one, mark, '\u'), after), actor
+        FROM (
+          SELECT a.place, a.one, key_label || (a.one -> key_column) || '}' AS key
+            FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
+                OFFSET 0) AS a
+          OFFSET 0  -- the key is taken out of the row once, not where it is used
+        ) AS k;
+      RETURN NULL;
+    END IF;
     INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, r.key, r.payload, actor
+    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, replace(r.key, mark, '\u'), r.payload, actor
       FROM (
         SELECT k.place, k.key,
                awslambda._json(
-                 head || coalesce(k.key, 'null') || before
+                 replace(head || coalesce(k.key, 'null') || before
                  || CASE WHEN sent IS NULL THEN k.one::text
                          ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                  FROM json_each(k.one) AS e
-                                WHERE e.key = ANY (sent)) END,
+                                WHERE e.key = ANY (sent)) END, mark, '\u'),
                  after) AS payload
           FROM (
             SELECT a.place, a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
                         ELSE (SELECT '{' || string_agg(to_json(c) || ':' || (a.one -> c), ',') || '}'
                                 FROM unnest(m._key) AS c) END AS key
-              FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM affected_rows AS t OFFSET 0) AS a  -- OFFSET 0: not twice
+              FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
+                OFFSET 0) AS a
             OFFSET 0
           ) AS k
         OFFSET 0
@@ -715,8 +750,14 @@ BEGIN
              CASE WHEN pair_column IS NOT NULL THEN (n.one -> pair_column)::text
                   WHEN m._primary_key IS NULL THEN CASE WHEN in_place THEN '' ELSE 'new ' || place END
                   ELSE (SELECT string_agg((n.one -> c)::text, ',') FROM unnest(m._primary_key) AS c) END AS new_key
-        FROM (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM old_rows AS t) AS o
-        FULL JOIN (SELECT row_number() OVER () AS place, row_to_json(t) AS one FROM new_rows AS t) AS n USING (place)
+        FROM (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM old_rows AS t) AS t
+                OFFSET 0) AS o
+        FULL JOIN (
+                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM new_rows AS t) AS t
+                OFFSET 0) AS n USING (place)
     ), event AS (
       SELECT p.place, 'UPDATE' AS name, p.old, p.new
         FROM row_pair AS p
@@ -729,11 +770,11 @@ BEGIN
         FULL JOIN (SELECT * FROM row_pair AS p WHERE p.old_key IS DISTINCT FROM p.new_key AND p.new IS NOT NULL) AS n
           ON o.old_key = n.new_key
     )
-    SELECT m.id, r.key, r.payload, actor
+    SELECT m.id, replace(r.key, mark, '\u'), r.payload, actor
       FROM (
         SELECT k.place, k.name, k.key,
                awslambda._json(
-                 '{"eventName":"' || k.name || head || coalesce(k.key, 'null')
+                 replace('{"eventName":"' || k.name || head || coalesce(k.key, 'null')
                 || ',"new":' || coalesce(
                      CASE WHEN sent IS NULL THEN k.new::text
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
@@ -744,7 +785,7 @@ BEGIN
                           ELSE (SELECT '{' || string_agg(to_json(e.key) || ':' || e.value, ',') || '}'
                                   FROM json_each(k.old) AS e
                                  WHERE e.key = ANY (sent)) END, 'null')
-                || ',"changed":[' || coalesce(k.changed, '') || ']', tail) AS payload
+                || ',"changed":[' || coalesce(k.changed, '') || ']', mark, '\u'), tail) AS payload
           FROM (
             SELECT v.place, v.name, v.old, v.new,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (coalesce(v.new, v.old) -> key_column) || '}'
@@ -848,6 +889,9 @@ CREATE EVENT TRIGGER awslambda_follow_ddl ON ddl_command_end
   WHEN TAG IN ('CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE')
   EXECUTE FUNCTION awslambda._follow_ddl();  -- noqa: PRS
 
+COMMENT ON EVENT TRIGGER awslambda_follow_ddl IS
+  'Keeps event source mappings and their triggers true to tables and partitions that are made, changed, attached or detached.';
+
 -- The same for what is dropped. A source takes its mapping along; its pending records become dead letters.
 CREATE OR REPLACE FUNCTION awslambda._follow_drop()
 RETURNS event_trigger
@@ -913,3 +957,6 @@ $function$;
 
 CREATE EVENT TRIGGER awslambda_follow_drop ON sql_drop
   EXECUTE FUNCTION awslambda._follow_drop();  -- noqa: PRS
+
+COMMENT ON EVENT TRIGGER awslambda_follow_drop IS
+  'Removes the event source mappings of tables that are dropped; what was pending becomes dead letters.';

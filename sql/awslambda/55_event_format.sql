@@ -88,7 +88,7 @@ BEGIN
                  ',"sequenceNumber":"', o.id,
                  '","data":"', replace(encode(convert_to(o.record, 'UTF8'), 'base64'), e'\n', ''),
                  '","approximateArrivalTimestamp":', o.milliseconds / 1000, '.', lpad((o.milliseconds % 1000)::text, 3, '0'),
-                 '},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-', lpad(o.slot::text, 12, '0'), ':', o.id,
+                 '},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-', lpad(awslambda._slot(o.key, o.message_id)::text, 12, '0'), ':', o.id,
                  '","eventName":"aws:kinesis:record"', event_source)
                ELSE o.record
              END, ','),
@@ -97,7 +97,7 @@ BEGIN
          coalesce(array_agg(o.message_id), '{}')
     INTO body, ids, message_ids
     FROM (
-      SELECT p.id, p.message_id, p.slot, p.key, p.role, p.attempts,
+      SELECT p.id, p.message_id, p.key, p.role, p.attempts,
              CASE WHEN source.event_format <> 'postgresql' THEN floor(date_part('epoch', p.enqueued_at) * 1000)::bigint END AS milliseconds,
              concat(
                '{"eventID":"', p.message_id, '","eventSource":"postgresql",',

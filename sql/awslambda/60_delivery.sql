@@ -70,7 +70,7 @@ BEGIN
   -- What waits behind a record that is gone (deleted by hand, say) is next.
   PERFORM awslambda._promote(b.mapping, b.keys)
     FROM (SELECT o.mapping, array_agg(DISTINCT o.key) AS keys FROM awslambda.outbox AS o
-           WHERE o.due_at = 'infinity' AND o.slot = ANY (claimed) GROUP BY o.mapping) AS b;
+           WHERE o.due_at = 'infinity' AND awslambda._slot(o.key, o.message_id) = ANY (claimed) GROUP BY o.mapping) AS b;
   RETURN claimed;
 END
 $function$;
@@ -153,8 +153,8 @@ BEGIN
   SELECT pg_current_snapshot()::text AS snapshot,
          array_agg(r.id) FILTER (WHERE r.behind) AS behind,
          array_agg(r.mapping) FILTER (WHERE r.behind) AS behind_mappings,
-         string_agg(concat('[', r.mapping, ',', r.id, ',', coalesce(hashtextextended(r.key, 0)::text, 'null'), ',', r.slot, ',',
-           r.size, ',', r.attempts, ',', date_part('epoch', r.enqueued_at), ',', r.is_due::int, ',', r.behind::int, ',',
+         string_agg(concat('[', r.mapping, ',', r.id, ',', coalesce(hashtextextended(r.key, 0)::text, 'null'), ',',
+           awslambda._slot(r.key, r.message_id), ',', octet_length(r.payload::text), ',', r.attempts, ',', date_part('epoch', r.enqueued_at), ',', r.is_due::int, ',', r.behind::int, ',',
            CASE WHEN r.mapping = 0 THEN json_build_array(
              r.function_name, r.invocation_type, r.server, r.role, r.keep_results IS NOT NULL)::text ELSE 'null' END, ']'),
            ',' ORDER BY r.id) AS records
@@ -166,7 +166,7 @@ BEGIN
                 WHERE p.due_at IS NOT NULL AND hashtextextended(p.key, p.mapping) = hashtextextended(o.key, o.mapping)
                   AND p.id < o.id AND p.key = o.key AND p.mapping + 0 = o.mapping) AS behind
         FROM awslambda.outbox AS o
-       WHERE o.mapping = m.mapping AND o.id > m.floor AND (slots >> o.slot) & 1 = 1 AND o.due_at IS NULL
+       WHERE o.mapping = m.mapping AND o.id > m.floor AND (slots = -1 OR (slots >> awslambda._slot(o.key, o.message_id)) & 1 = 1) AND o.due_at IS NULL
        ORDER BY o.mapping, o.id
        LIMIT m.most)
      UNION ALL
@@ -175,7 +175,7 @@ BEGIN
                 WHERE p.due_at > o.due_at AND hashtextextended(p.key, p.mapping) = hashtextextended(o.key, o.mapping)
                   AND p.id < o.id AND p.key = o.key AND p.mapping + 0 = o.mapping)
         FROM awslambda.outbox AS o
-       WHERE o.mapping = m.mapping AND o.due_at <= moment AND (slots >> o.slot) & 1 = 1
+       WHERE o.mapping = m.mapping AND o.due_at <= moment AND (slots = -1 OR (slots >> awslambda._slot(o.key, o.message_id)) & 1 = 1)
        ORDER BY o.mapping, o.due_at, o.id
        LIMIT m.most)) AS r;
   IF found.behind IS NOT NULL THEN
@@ -246,7 +246,7 @@ BEGIN
   -- Kept results first: they need the rows that are deleted next.
   FOR one IN SELECT * FROM json_to_recordset(settlement -> 'results') AS r (mapping int, ids bigint[], payload text, function_error text) LOOP
     INSERT INTO awslambda._result (message_id, role, payload, function_error, expires_at)
-    SELECT o.message_id, o.role, one.payload, one.function_error, clock_timestamp() + coalesce(o.keep_results, m.keep_results)
+    SELECT o.message_id, coalesce(m.role, o.role), one.payload, one.function_error, clock_timestamp() + coalesce(o.keep_results, m.keep_results)
       FROM awslambda.outbox AS o
       LEFT JOIN awslambda.event_source_mapping AS m ON m.id = o.mapping
      WHERE o.mapping = one.mapping AND o.id = ANY (one.ids) AND coalesce(o.keep_results, m.keep_results) IS NOT NULL
@@ -306,6 +306,7 @@ BEGIN
          paused_reason = excluded.paused_reason, paused_until = excluded.paused_until;
 
   IF settlement ->> 'sending' IS NOT NULL THEN
+    DELETE FROM awslambda._result AS r WHERE r.expires_at < now();
     DELETE FROM awslambda._sending AS s
      WHERE s.pid = pg_backend_pid() OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = s.pid);
     INSERT INTO awslambda._sending (pid, mapping, host, batches)
@@ -343,7 +344,7 @@ SELECT m.name AS mapping, m.source, m.function_name, m.enabled,
   FROM mappings AS m
   LEFT JOIN awslambda._state AS s ON s.mapping = m.id
  CROSS JOIN LATERAL (
-   SELECT count(*) AS pending, clock_timestamp() - min(o.enqueued_at) AS oldest_age
+   SELECT count(*) AS pending, CASE WHEN count(*) > 0 THEN clock_timestamp() - least(min(o.enqueued_at), clock_timestamp()) END AS oldest_age
      FROM awslambda.outbox AS o WHERE o.mapping = m.id) AS waiting
  CROSS JOIN LATERAL (
    SELECT count(*) AS dead FROM awslambda.dead_letter AS d WHERE d.mapping = m.id) AS dead

@@ -46,7 +46,7 @@ BEGIN
     'GRANT SELECT ON awslambda.outbox, awslambda.dead_letter, awslambda._result, awslambda.event_source_mapping, awslambda.status TO %s',
     role);
   EXECUTE format(
-    'GRANT INSERT (function_name, payload, key, due_at, invocation_type, server, keep_results) ON awslambda.outbox TO %s', role);
+    'GRANT INSERT (function_name, payload, key, enqueued_at, due_at, invocation_type, server, keep_results) ON awslambda.outbox TO %s', role);
   EXECUTE format('GRANT UPDATE (attempts), DELETE ON awslambda.dead_letter TO %s', role);
   EXECUTE format('GRANT DELETE ON awslambda._result TO %s', role);
 END

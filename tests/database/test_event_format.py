@@ -286,7 +286,7 @@ def test_a_record_without_a_key_in_a_keyed_mapping_is_a_group_of_its_own(outbox:
 def test_a_record_of_the_format_kinesis_is_as_kinesis_sends_it(outbox: Outbox) -> None:
     mapping = outbox.mapping("kinesis", function_name="arn:aws:lambda:eu-west-1:123456789012:function:f")
     id, message_id = outbox.add(mapping)
-    slot = outbox.sql("SELECT slot FROM awslambda.outbox WHERE id = %s", id)
+    slot = outbox.sql("SELECT awslambda._slot(key, message_id) FROM awslambda.outbox WHERE id = %s", id)
     record = outbox.record(mapping, id)
     assert record == {
         "kinesis": {

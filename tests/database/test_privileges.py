@@ -34,9 +34,10 @@ FUNCTIONS = {
     "awslambda._follow_ddl()": SUPERUSER,
     "awslambda._follow_drop()": SUPERUSER,
     "awslambda._follow_source(integer)": SUPERUSER,
-    "awslambda._has_behind(integer,text)": SUPERUSER,
     "awslambda._here()": SUPERUSER,
+    "awslambda._hide_escapes(json,text)": SUPERUSER,
     "awslambda._host()": SUPERUSER,
+    "awslambda._json(text,text)": SUPERUSER,
     "awslambda._look(bigint,integer[],bigint[],integer[])": DISPATCHER,
     "awslambda._mappings()": DISPATCHER,
     "awslambda._may_call(text,text)": CALLER,
@@ -45,11 +46,12 @@ FUNCTIONS = {
     "awslambda._partition(text)": CALLER,
     "awslambda._passes(json,jsonpath)": SUPERUSER,
     "awslambda._primary_key(regclass)": CALLER,
-    "awslambda._promote(integer,text)": SUPERUSER,
+    "awslambda._promote(integer,text[])": SUPERUSER,
     "awslambda._redriven()": SUPERUSER,
     "awslambda._release(integer[])": DISPATCHER,
     "awslambda._set_triggers(integer,regclass,text[])": SUPERUSER,
     "awslambda._settle(json)": DISPATCHER,
+    "awslambda._slot(text,uuid)": SUPERUSER,
     "awslambda._slots()": DISPATCHER,
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
     "awslambda.arm()": SUPERUSER,
@@ -86,13 +88,14 @@ RELATIONS = {
         " function_name, function_response_types, invocation_type, keep_results, key, maximum_batching_window,"
         " maximum_record_age, maximum_retry_attempts, name, on_failure, operations, parallelization_factor, server,"
         " source), SELECT, UPDATE (batch_size, bisect_batch_on_function_error, columns, enabled, event_format, filter,"
-        " function_name, function_response_types, invocation_type, keep_results, key, maximum_batching_window, maximum_record_age,"
-        " maximum_retry_attempts, name, on_failure, operations, parallelization_factor, role, server, source)"
+        " function_name, function_response_types, invocation_type, keep_results, key, maximum_batching_window,"
+        " maximum_record_age, maximum_retry_attempts, name, on_failure, operations, parallelization_factor,"
+        " role, server, source)"
     },
     "awslambda.event_source_mapping_id_seq": {},
     "awslambda.home": {},
     "awslambda.outbox": {
-        CALLER: "INSERT (due_at, function_name, invocation_type, keep_results, key, payload, server), SELECT"
+        CALLER: "INSERT (due_at, enqueued_at, function_name, invocation_type, keep_results, key, payload, server), SELECT"
     },
     "awslambda.outbox_id_seq": {},
     "awslambda.status": {CALLER: "SELECT", DISPATCHER: "SELECT"},

@@ -53,7 +53,8 @@ LANGUAGES = {"sql", "text", "sh", *PARSERS}
 SESSION = ["-X", "-P", "pager=off", "-v", "SHOW_CONTEXT=never"]
 
 NOT_RUN = {
-    "apt-get", "aws", "cd", "createdb", "curl", "dnf", "docker", "git", "install", "ldd", "pip", "psql", "systemctl", "yum",
+    "apt-get", "aws", "cd", "createdb", "curl", "dnf", "docker", "git", "install", "ldd", "pip", "psql",
+    "systemctl", "yum",
 }  # fmt: skip
 
 

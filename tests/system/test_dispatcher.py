@@ -22,6 +22,7 @@ from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 
 from tests.endpoints import Behaviour, Endpoint, Received, answer
+from tests.errors import raises
 from tests.waiting import wait_until
 
 PROGRAM = "/usr/local/bin/awslambda"
@@ -232,6 +233,25 @@ def test_waiting_for_the_last_calls_or_for_slots_takes_no_cpu(start: Start, sql:
     assert process.ends() == 0
 
 
+def test_grant_dispatch_is_all_that_its_role_needs(
+    start: Start, sql: Sql, lambda_: Listen, cluster: Cluster, database: str
+) -> None:
+    listening = lambda_(answer(200, None))
+    sql("CREATE ROLE deliverer LOGIN")
+    sql("SELECT awslambda.grant_dispatch('deliverer')")
+    sql(ENQUEUE, SECRET, 20)
+    process = start("--drain", user="deliverer")
+    assert process.ends() == 0, process.text
+    assert numbers(listening) == list(range(1, 21))
+    assert status(cluster.dsn(database, "deliverer")).returncode == 0
+    for refused_ in ("SELECT FROM awslambda.outbox", "SELECT awslambda.arm()"):
+        assert sql("SELECT current_user") == "postgres"
+        sql("SET ROLE deliverer")
+        with raises("42501"):
+            sql(refused_)
+        sql("RESET ROLE")
+
+
 # What happens to its session.
 
 
@@ -353,6 +373,26 @@ def test_three_that_drain_at_once_deliver_each_record_once(start: Start, sql: Sq
     sql(ENQUEUE, SECRET, 200)
     assert [process.ends() for process in [start("--drain") for _ in range(3)]] == [0, 0, 0]
     assert numbers(listening) == list(range(1, 201))
+
+
+@pytest.mark.slow
+def test_one_that_was_stopped_for_long_sends_nothing_of_what_is_no_longer_its_own(
+    start: Start, sql: Sql, lambda_: Listen
+) -> None:
+    listening = lambda_(answer(200, None))
+    first = start()
+    first.said("connected")
+    owners = "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND objid < 64"
+    wait_until(lambda: sql(owners) == 1, "it to have the slots")
+    first.popen.send_signal(signal.SIGSTOP)
+    sql(ENQUEUE, SECRET, 50)
+    second = start()
+    wait_until(is_empty(sql), "the other to have its slots, once PostgreSQL has ended the session")
+    first.popen.send_signal(signal.SIGCONT)
+    wait_until(lambda: sum(line["event"] == "connected" for line in first.lines) == 2, "it to connect anew")
+    assert numbers(listening) == list(range(1, 51)), "none twice"
+    assert first.terminate() == second.terminate() == 0
+    assert first.said("stopped")["delivered"] == 0
 
 
 # When it cannot.

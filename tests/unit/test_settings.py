@@ -295,6 +295,8 @@ def test_an_unknown_option_is_refused_and_the_valid_ones_are_listed(name: str) -
         "connect_timeout",
         "endpoint_url",
         "endpoint_url_lambda",
+        "endpoint_url_sns",
+        "endpoint_url_sqs",
         "endpoint_url_sts",
         "external_id",
         "max_attempts",
@@ -317,6 +319,8 @@ def test_what_decides_identity_and_destination_is_for_superusers() -> None:
     assert {
         "endpoint_url",
         "endpoint_url_lambda",
+        "endpoint_url_sns",
+        "endpoint_url_sqs",
         "endpoint_url_sts",
         "profile",
         "role_arn",

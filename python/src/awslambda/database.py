@@ -194,6 +194,11 @@ class PsycopgDatabase:
         self._connection.close()
 
 
+def is_data_error(error: Exception) -> bool:
+    """Whether a value is to blame (SQLSTATE class 22, or bytes that are no text), and the session is as good as before."""
+    return isinstance(error, UnicodeDecodeError) or str(getattr(error, "sqlstate", "")).startswith("22")
+
+
 def servers_of(database: Database, role: str) -> list[Server]:
     """All servers of our foreign data wrapper, and which of them a role (as regrole prints it) may use."""
     return [_server(row) for row in database.fetch(SERVERS_OF, role)]

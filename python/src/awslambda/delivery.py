@@ -24,7 +24,7 @@ from awslambda import errors, outbox, resources, servers
 from awslambda import invoke as lambda_
 from awslambda import settings as settings_
 from awslambda.connection import Connections
-from awslambda.database import SECONDS, Database, servers_of
+from awslambda.database import SECONDS, Database, is_data_error, servers_of
 from awslambda.outbox import Batch, Death, Outcome, Result
 from awslambda.settings import Settings
 
@@ -274,11 +274,23 @@ class Delivery:
             together, size = [batches.pop(0)], 0
             while batches and (size := size + together[-1].size + batches[0].size) <= TOGETHER:
                 together.append(batches.pop(0))
-            rows = self._fetch([(batch.route.mapping.id, batch.ids) for batch in together])
-            for batch, row in zip(together, rows, strict=True):
-                self._send_one(
-                    batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]")
-                )
+            self._send_together(together)
+
+    def _send_together(self, batches: list[Batch]) -> None:
+        try:
+            rows = self._fetch([(batch.route.mapping.id, batch.ids) for batch in batches])
+        except Exception as error:
+            if not is_data_error(error):
+                raise
+            if len(batches) > 1:
+                for batch in batches:
+                    self._send_together([batch])
+            else:  # bytes that are no text, in a database of the encoding SQL_ASCII
+                result = Result(Outcome.REJECTED, f"its payload is not UTF-8: {error}")
+                self._outbox.finished(batches[0], result, time.monotonic())
+            return
+        for batch, row in zip(batches, rows, strict=True):
+            self._send_one(batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]"))
 
     def _fetch(self, batches: list[tuple[int, list[int]]]) -> list[dict[str, Any]]:
         mappings = outbox.sql_array(mapping for mapping, _ in batches)

@@ -168,7 +168,10 @@ class ServerNotChosen(LambdaError):
     """There are several servers that this role may use: {servers}."""
 
     sqlstate = "22023"
-    hint = "Name one in the argument server of awslambda.invoke, or name one of them aws: that one is the default."
+    hint = (
+        "Name one in the argument server of the long forms (awslambda.invoke, awslambda.enqueue), or name one of them aws: "
+        "that one is the default."
+    )
 
 
 class InvalidOption(LambdaError):

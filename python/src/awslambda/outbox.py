@@ -23,7 +23,11 @@ from typing import Any
 
 DIRECT = 0  # the mapping of records that are messages to a function
 LARGEST_BATCH = {"RequestResponse": 6_000_000, "Event": 1_000_000}  # bytes
-ADDED = {"postgresql": (1.0, 160), "sqs": (1.25, 900), "kinesis": (1.34, 800)}  # a record in a batch: factor and bytes more
+ADDED = {
+    "postgresql": (1.0, 160),
+    "sqs": (1.25, 900),
+    "kinesis": (1.34, 800),
+}  # a record in a batch: factor and bytes more
 LOADED = 1000  # records of a mapping that are known at once, at least; two rounds of batches, but no more than 20,000
 BACK_OFF, LONGEST_BACK_OFF = 0.2, 60.0  # upper bounds of the jitter after a throttled or unreached call
 PAUSE, LONGEST_PAUSE = 15.0, 900.0  # until a paused mapping is tried again
