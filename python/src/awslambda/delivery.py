@@ -104,7 +104,8 @@ class Delivery:
         self._start_thread = start_thread
         self._host = socket.gethostname()
         self._work: queue.SimpleQueue[Sending | Telling | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Sending | Telling, Any]] = queue.SimpleQueue()
+        # No SimpleQueue: interrupted by a signal when its timeout is just over, its get() waits for ever.
+        self._done: queue.Queue[tuple[Sending | Telling, Any]] = queue.Queue()
         self._ready: list[tuple[Sending | Telling, Any]] = []  # taken from _done by wait
         self._threads = 0
         self._closed = threading.Event()
