@@ -22,6 +22,7 @@ UNCHECKED = (
 """,
     "",
 )
+UNFLUSHED = {"wal_writer_delay": "'10s'", "autovacuum": "off"}  # nobody but us flushes
 CALM = Plan(seed=1, seconds=10, dispatchers=2, faults={}, drain=12, trouble={})
 LATE = replace(CALM, slow=6, mix=Mix(slowest=3.0))
 
@@ -144,7 +145,7 @@ MUTANTS: Mapping[str, Mutant] = dict([
             python={"delivery.py": [("            self._database.fetch(FLUSH)\n", "            pass\n")]},
         ),
         replace(
-            CALM, faults={"unflushed": 1}, every=2.0, settings={"wal_writer_delay": "'10s'", "autovacuum": "off"},
+            CALM, faults={"unflushed": 1}, every=2.0, settings=UNFLUSHED,
             mix=Mix(asynchronous=1.0, prepare=0),
         ),
         "ghost",

@@ -60,7 +60,7 @@ TROUBLE = {
     "keyed": Behaviour(error=0.02, throttle=0.01, cut=0.01, hang=0.0007, takes=(0, 0.005)),
 }
 FAULTS: dict[str, float] = {
-    "kill": 4, "terminate": 3, "graceful": 2, "writer": 2, "throttle": 2, "cancel": 2, "crash": 0.7, "immediate": 0.7,
+    "kill": 4, "terminate": 3, "graceful": 2, "writer": 2, "throttle": 2, "crash": 0.7, "immediate": 0.7,
     "stop": 0.7,
 }  # fmt: skip
 
@@ -458,7 +458,7 @@ def _answers(dsn: str) -> bool:
 
 if __name__ == "__main__":
     chosen = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(10**6)
-    result = run(Plan(seed=chosen, in_database=True))
+    result = run(Plan(seed=chosen, in_database=True, faults={**FAULTS, "cancel": 2}))
     print(result.line)
     for violation in result.report.violations[:20]:
         print(violation)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.history.mutants import MUTANTS
-from tests.history.run import Plan, run
+from tests.history.mutants import MUTANTS, UNFLUSHED
+from tests.history.run import FAULTS, Plan, run
 
 SEED = int(os.environ.get("AWSLAMBDA_HISTORY_SEED", "2026"))
 TRIES = 3  # seeds for a mutant: which fault meets which record is chance
+WITH_CALL = {**FAULTS, "cancel": 2}
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param(Plan(SEED), id="processes"),
-        pytest.param(Plan(SEED + 1, in_database=True, dispatchers=2), id="processes and CALL"),
+        pytest.param(Plan(SEED, faults={**FAULTS, "unflushed": 1}, settings=UNFLUSHED), id="processes"),
+        pytest.param(Plan(SEED + 1, in_database=True, dispatchers=2, faults=WITH_CALL), id="processes and CALL"),
     ],
 )
 def test_what_committed_is_delivered_in_order_and_nothing_else(plan: Plan) -> None:

@@ -42,7 +42,7 @@ HOT, KEYS, DEVICES = 25, 20, 40
 
 # What reads which table. The functions `direct` and `keyed` get messages.
 MAPPINGS: dict[str, dict[str, Any]] = {
-    "hot": {"function_response_types": ["ReportBatchItemFailures"], "batch_size": 20},
+    "hot": {"function_response_types": ["ReportBatchItemFailures"], "batch_size": 20, "maximum_retry_attempts": 8},
     "many": {"batch_size": 100, "maximum_retry_attempts": 5},
     "stream": {
         "key": ["device"],
