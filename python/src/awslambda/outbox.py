@@ -13,7 +13,7 @@ Times are seconds; those of records are the database's, all others come from one
 from __future__ import annotations
 
 import random
-from bisect import insort
+from bisect import bisect, insort
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ LARGEST_BATCH = {"RequestResponse": 6_000_000, "Event": 1_000_000}  # bytes of r
 LOADED = 1000  # records of a mapping that are known at once, at least; two rounds of batches, but no more than 20,000
 BACK_OFF, LONGEST_BACK_OFF = 0.2, 60.0  # upper bounds of the jitter after a throttled or unreached call
 PAUSE, LONGEST_PAUSE = 15.0, 900.0  # until a paused mapping is tried again
+KEPT_OF_A_KEY = 200  # records of a key that stay in memory, at least, when memory is short
 FULL_LOOK = 10.0  # then a look begins at 0, whatever the floors say; later if such a look takes long
 
 
@@ -629,11 +630,12 @@ class Outbox:
                 "mapping": route.mapping.id, "ids": sql_array(ids), "counted": counted, "error": error,
                 "attempts": max(record.attempts for record in records) + 1 if counted else route.failures,
             })  # fmt: skip
-            for key in {record.key for record in records if record.key is not None}:
-                behind = route.scan.waiting.pop(key, [])
-                settlement.behind.setdefault(route.mapping.id, []).extend(behind)
-                for id in behind:
-                    del route.scan.known[id]
+            first: dict[int, int] = {}  # by key
+            for record in records:
+                if record.key is not None:
+                    first[record.key] = min(record.id, first.get(record.key, record.id))
+            for key, id in first.items():
+                self._put_behind(route.mapping.id, route.scan, key, bisect(route.scan.waiting.get(key, []), id), settlement)
         self._delivered, self._died, self._retries = [], [], []
         for id, scan in self._scans.items():
             self._make_room(id, scan, settlement)
@@ -643,13 +645,23 @@ class Outbox:
         """Where many records of few keys fill the memory, most of them wait in the table, for others to be seen."""
         if len(scan.known) * 4 < self._capacity(self._routes.get(id)) * 3:
             return
-        most = max(200, self._capacity(self._routes.get(id)) // 10)
-        for key, ids in scan.waiting.items():
-            behind, scan.waiting[key] = ids[most:], ids[:most]
-            if behind:
-                settlement.behind.setdefault(id, []).extend(behind)
-            for number in behind:
-                del scan.known[number]
+        most = max(KEPT_OF_A_KEY, self._capacity(self._routes.get(id)) // 10)
+        for key in list(scan.waiting):
+            self._put_behind(id, scan, key, most, settlement)
+
+    @staticmethod
+    def _put_behind(id: int, scan: Scan, key: int, kept: int, settlement: Settlement) -> None:
+        """What waits in a key, but for the first so many, is to wait in the table."""
+        ids = scan.waiting.get(key, [])
+        behind = ids[kept:]
+        if not behind:
+            return
+        settlement.behind.setdefault(id, []).extend(behind)
+        for number in behind:
+            del scan.known[number]
+        del ids[kept:]
+        if not ids:
+            del scan.waiting[key]
 
     def report(self, now: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows for awslambda._state, where there is news, and for awslambda._sending."""
