@@ -407,6 +407,19 @@ def test_a_message_before_one_of_its_key_whose_function_is_throttled_is_not_put_
     assert sorted(bench.deliver_all()) == [1, 2, 3]
 
 
+def test_a_delayed_message_does_not_overtake_one_that_was_ready_until_this_look() -> None:
+    bench = Bench()
+    bench.table.add(DIRECT, "a", direct=F)
+    bench.look()
+    (batch,) = bench.batches()
+    bench.finish(batch, FAILED)
+    bench.settle()
+    bench.table.add(DIRECT, "a", direct=F)
+    bench.table.add(DIRECT, "a", direct=F, delay=6.0)
+    bench.advance(7.0)
+    assert bench.deliver_all() == [1, 2, 3]
+
+
 def test_one_hot_key_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "LOADED", 100)
     monkeypatch.setattr(outbox, "KEPT_OF_A_KEY", 20)

@@ -369,10 +369,16 @@ class Outbox:
             if not scan.floor.looked(scan.start, snapshot, answer["running"], reached, whole):
                 scan.exhausted = False
                 continue
-            # Above what the look reached there may be ready records of the same key that come before a due one.
+            # A due record must not overtake one of its key that was ready until this look put it behind, nor, above what
+            # the look reached, ready ones that it did not see.
+            behind: dict[int, int] = {}
+            for row in reversed(rows):
+                if row[8]:
+                    behind[row[2]] = row[1]
             fresh = [
                 row for row in rows
-                if row[1] not in scan.known and not row[8] and (whole or row[1] <= reached or row[2] is None)
+                if row[1] not in scan.known
+                and (row[2] is None or (row[1] < behind.get(row[2], row[1] + 1) and (whole or row[1] <= reached)))
             ]  # fmt: skip
             for row in fresh:
                 self._load(scan, row)
