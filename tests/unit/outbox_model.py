@@ -150,6 +150,9 @@ class Table:
         for row, _, behind in rows:
             if behind:
                 self._set_due(row, INFINITY)
+        for row, due, behind in rows:
+            if behind and due:
+                self._promote(row.mapping, [row.key])
         return {"last": last, "running": running, "snapshot": snapshot, "now": self.now, "flushed": True, "records": records}
 
     def settle(self, settlement: dict[str, Any]) -> None:

@@ -420,6 +420,14 @@ def test_a_delayed_message_does_not_overtake_one_that_was_ready_until_this_look(
     assert bench.deliver_all() == [1, 2, 3]
 
 
+def test_a_key_whose_due_records_are_all_behind_others_goes_on() -> None:
+    bench = Bench()
+    bench.table.add(DIRECT, "a", direct=F, delay=1.0)
+    bench.table.add(DIRECT, "a", direct=F)
+    bench.table.add(DIRECT, "a", direct=F, delay=60.0)
+    assert bench.deliver_all() == [1, 2, 3]
+
+
 def test_one_hot_key_leaves_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "LOADED", 100)
     monkeypatch.setattr(outbox, "KEPT_OF_A_KEY", 20)
