@@ -597,6 +597,24 @@ def test_messages_of_a_throttled_function_do_not_slow_another_one() -> None:
     assert {row.attempts for row in bench.table.rows.values()} == {0}
 
 
+def test_new_messages_of_a_function_that_is_waiting_leave_room_for_another_one() -> None:
+    bench = Bench()
+    bench.table.add(DIRECT, None, direct=F)
+    bench.look()
+    bench.finish(bench.batches()[0], Result(Outcome.HALTED, "no such function"))
+    bench.settle()
+    bench.table.add(DIRECT, *[None] * 3000, direct=F)
+    bench.table.add(DIRECT, None, direct=G)
+    for _ in range(8):
+        bench.look()
+        for batch in bench.batches():
+            assert batch.route.mapping.function_name == "g"
+            bench.finish(batch)
+        bench.settle()
+        bench.advance(0.1)
+    assert bench.table.done == [3002]
+
+
 def test_each_direct_message_goes_alone_and_one_key_in_order_over_functions() -> None:
     bench = Bench()
     bench.table.add(DIRECT, "a", direct=F)

@@ -257,6 +257,7 @@ class Route:
         self.out = 0  # batches
         self.limit = float(mapping.parallelization_factor)
         self.resume_at = 0.0  # nothing goes out before
+        self.refusal = ""  # why, the last time
         self.failures = 0  # throttled, unreached or halted, one after the other
         self.paused_reason: str | None = None
         self.delivered = self.failed = self.dead = 0  # since they were last written
@@ -384,6 +385,9 @@ class Outbox:
                 self._load(scan, row)
             scan.exhausted = whole and not fresh
             new += len(fresh)
+        for route in self._routes.values():
+            if route.mapping.id == DIRECT and route.queue and not self._may_send(route, now):
+                self._set_aside(route, [])
         return new
 
     def _load(self, scan: Scan, row: list[Any]) -> None:
@@ -532,18 +536,23 @@ class Outbox:
         batch.rest = []
         if result.outcome is not Outcome.UNSENT:
             self._slow_down(route, result, now)
-            if route.mapping.id == DIRECT:  # what one function cannot take leaves room for the others
-                queued = [record for record in route.queue if route.scan.known.get(record.id) is record]
-                for record in queued:
-                    route.scan.take(record)
-                route.queue = []
-                self._retries.append((route, records + queued, False, result.error))
+            if route.mapping.id == DIRECT:
+                self._set_aside(route, records)
                 return
         for record in records:
             self._release(route, record)
 
+    def _set_aside(self, route: Route, records: list[Record]) -> None:
+        """What one function cannot take waits in the table, and leaves room for messages to others."""
+        queued = [record for record in route.queue if route.scan.known.get(record.id) is record]
+        for record in queued:
+            route.scan.take(record)
+        route.queue = []
+        self._retries.append((route, records + queued, False, route.refusal))
+
     def _slow_down(self, route: Route, result: Result, now: float) -> None:
         self._note(route, result.error)
+        route.refusal = result.error
         if now < route.resume_at:
             return  # another batch, which was out at the same time, has said so
         route.failures += 1
