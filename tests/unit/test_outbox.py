@@ -624,6 +624,17 @@ def test_each_direct_message_goes_alone_and_one_key_in_order_over_functions() ->
     assert sorted(bench.sends()) == [[1], [3]]
 
 
+def test_functions_that_are_not_called_any_more_are_forgotten() -> None:
+    bench = Bench()
+    for n in range(300):
+        bench.table.add(DIRECT, None, direct=(f"f{n}", "Event", None, "app", False))
+        bench.deliver_all(1)
+        bench.configure()
+        bench.engine.report(bench.now)
+    assert len(bench.engine._routes) <= 3
+    assert len(bench.table.done) == 300
+
+
 # What is told
 
 

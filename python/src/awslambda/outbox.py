@@ -267,6 +267,11 @@ class Route:
     def is_open(self, now: float) -> bool:
         return self.mapping.enabled and now >= self.resume_at and self.out < max(1, int(self.limit))
 
+    @property
+    def is_superfluous(self) -> bool:
+        """Of a route whose mapping is gone, or of direct messages: nothing is known that would have to be kept."""
+        return self.mapping.id != DIRECT or not (self.queue or self.out or self.failures) and self.is_reported
+
     def put(self, record: Record) -> None:
         insort(self.queue, record, key=attrgetter("id"))
         if record.key is not None:
@@ -303,7 +308,7 @@ class Outbox:
         """Takes in the mappings as they are now. A mapping that has changed is not paused any more."""
         current = {mapping.id: mapping for mapping in mappings}
         self._scans.setdefault(DIRECT, Scan())
-        for key in [key for key in self._routes if isinstance(key, int) and key not in current]:
+        for key in [key for key, route in self._routes.items() if key not in current and route.is_superfluous]:
             del self._routes[key]
             self._turn.remove(key)
         for id in [id for id in self._scans if id != DIRECT and id not in current]:
@@ -490,6 +495,7 @@ class Outbox:
         route, outcome = batch.route, result.outcome
         if outcome is Outcome.DELIVERED:
             self._resume(route)
+            route.is_reported = False
             failed = [record for at, record in enumerate(batch.records) if at in result.failed]
             self._delivered.append(
                 (route, [r for at, r in enumerate(batch.records) if at not in result.failed], result)
