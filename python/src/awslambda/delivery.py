@@ -107,6 +107,7 @@ class Delivery:
         self._ready: list[tuple[Sending | Telling, Any]] = []  # taken from _done by wait
         self._threads = 0
         self._closed = threading.Event()
+        self._present = False  # among the dispatchers that share the slots
         self._slots: set[int] = set()
         self._leaving: set[int] = set()  # slots to give back when nothing of theirs is known
         self._next_claim = self._next_configure = self._next_report = self._next_look = 0.0
@@ -180,8 +181,9 @@ class Delivery:
     def _share_slots(self, now: float) -> None:
         """Each dispatcher has an equal share: what exceeds ours goes back, what nobody has we take."""
         self._next_claim = now + CLAIM_EVERY
-        if not self._slots:
+        if not self._present:
             self._database.fetch(CLAIM, outbox.sql_array([PRESENCE]))
+            self._present = True
         state = self._database.fetch(SLOT_STATE)[0]
         share = math.ceil(len(SLOTS) / max(1, state["dispatchers"]))
         owned, taken = self._slots - self._leaving, set(json.loads(state["taken"]))
