@@ -465,6 +465,22 @@ def test_an_error_that_nobody_thought_of_is_an_attempt_and_delivery_goes_on(serv
     assert not server.table.rows
 
 
+def test_the_answer_is_read_by_the_mapping_as_it_was_when_the_batch_was_sent(
+    server: Server, answer: list[Any]
+) -> None:
+    server.mappings = [Mapping(1, "users", "f", "app", batch_size=2, report_failures=True)]
+    one = Dispatcher(server)
+    rounds(server, [one], 1)
+    server.table.add(1, "a", "b")
+    rounds(server, [one], 1)
+    server.mappings = [Mapping(1, "users", "f", "app", batch_size=2)]
+    rounds(server, [one], 15)
+    answer[0] = json.dumps({"batchItemFailures": [{"itemIdentifier": "message 2"}]}).encode()
+    one.land()
+    rounds(server, [one], 1)
+    assert list(server.table.rows) == [2], "the function said that it failed"
+
+
 def test_a_direct_synchronous_message_tells_its_id_and_attempt(server: Server) -> None:
     one = Dispatcher(server)
     rounds(server, [one], 1)

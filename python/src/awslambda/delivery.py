@@ -77,6 +77,7 @@ class Sending:
     """A batch on its way through a helper thread."""
 
     batch: Batch
+    mapping: outbox.Mapping  # as it was then: the answer is read by it
     request: lambda_.Request
     settings: Settings
     message_ids: list[str]
@@ -295,7 +296,7 @@ class Delivery:
                 mapping.invocation_type,
                 client_context=_client_context(batch, message_ids),
             )
-            sending = Sending(batch, request, self._settings_of(mapping), message_ids)
+            sending = Sending(batch, mapping, request, self._settings_of(mapping), message_ids)
         except errors.LambdaError as error:
             self._outbox.finished(batch, _result(error), time.monotonic())
             return
@@ -356,7 +357,7 @@ class Delivery:
         self._check()
         if time.clock_gettime(time.CLOCK_BOOTTIME) - self._database.last_seen > STALE:
             return Result(Outcome.UNSENT)
-        mapping = sending.batch.route.mapping
+        mapping = sending.mapping
         try:
             response = lambda_.invoke(sending.request, sending.settings, connections, self._check)
             lambda_.raise_function_error(sending.request, response)
