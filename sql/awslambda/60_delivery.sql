@@ -67,11 +67,23 @@ BEGIN
       claimed := claimed || slot;
     END IF;
   END LOOP;
-  -- What waits behind a record that is gone (deleted by hand, say) is next.
+  PERFORM awslambda._wake(claimed);
+  RETURN claimed;
+END
+$function$;
+
+-- What waits behind a record that is gone (deleted by hand, say) is next.
+CREATE OR REPLACE FUNCTION awslambda._wake(
+  slots int[]  -- that this session holds
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
   PERFORM awslambda._promote(b.mapping, b.keys)
     FROM (SELECT o.mapping, array_agg(DISTINCT o.key) AS keys FROM awslambda.outbox AS o
-           WHERE o.due_at = 'infinity' AND o.slot = ANY (claimed) GROUP BY o.mapping) AS b;
-  RETURN claimed;
+           WHERE o.due_at = 'infinity' AND o.slot = ANY (slots) GROUP BY o.mapping) AS b;
 END
 $function$;
 

@@ -163,6 +163,7 @@ class FakeDatabase:
             delivery.MAPPINGS: self.mappings,
             delivery.SLOT_STATE: self.slot_state,
             delivery.CLAIM: self.claim,
+            delivery.WAKE: self.wake,
             delivery.RELEASE: self.release,
             delivery.LOOK: self.look,
             delivery.BATCHES: self.batches,
@@ -191,6 +192,10 @@ class FakeDatabase:
             claimed.append(slot)
         self.server.table.promote_behind(claimed)
         return [{"claimed": json.dumps(claimed)}]
+
+    def wake(self, slots: str) -> list[dict[str, Any]]:
+        self.server.table.promote_behind(numbers(slots))
+        return []
 
     def release(self, slots: str) -> list[dict[str, Any]]:
         for slot in numbers(slots):
@@ -479,6 +484,23 @@ def test_the_answer_is_read_by_the_mapping_as_it_was_when_the_batch_was_sent(
     one.land()
     rounds(server, [one], 1)
     assert list(server.table.rows) == [2], "the function said that it failed"
+
+
+def test_a_key_goes_on_when_somebody_deletes_the_record_that_it_waits_for(server: Server, answer: list[Any]) -> None:
+    one = Dispatcher(server)
+    rounds(server, [one], 1)
+    server.table.back_off = lambda attempts: 600.0
+    server.table.add(1, "a")
+    rounds(server, [one], 1)
+    one.land(Result(Outcome.FAILED, "it raised"))
+    rounds(server, [one], 1)
+    server.table.add(1, "a")
+    rounds(server, [one], 3)
+    server.table.delete(1)
+    for _ in range(130):
+        rounds(server, [one], 1)
+        one.land()
+    assert not server.table.rows
 
 
 def test_a_direct_synchronous_message_tells_its_id_and_attempt(server: Server) -> None:
