@@ -67,11 +67,23 @@ BEGIN
       claimed := claimed || slot;
     END IF;
   END LOOP;
-  -- What waits behind a record that is gone (deleted by hand, say) is next.
+  PERFORM awslambda._wake(claimed);
+  RETURN claimed;
+END
+$function$;
+
+-- What waits behind a record that is gone (deleted by hand, say) is next.
+CREATE OR REPLACE FUNCTION awslambda._wake(
+  slots int[]  -- that this session holds
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
   PERFORM awslambda._promote(b.mapping, b.keys)
     FROM (SELECT o.mapping, array_agg(DISTINCT o.key) AS keys FROM awslambda.outbox AS o
-           WHERE o.due_at = 'infinity' AND awslambda._slot(o.key, o.message_id) = ANY (claimed) GROUP BY o.mapping) AS b;
-  RETURN claimed;
+           WHERE o.due_at = 'infinity' AND awslambda._slot(o.key, o.message_id) = ANY (slots) GROUP BY o.mapping) AS b;
 END
 $function$;
 
@@ -153,6 +165,8 @@ BEGIN
   SELECT pg_current_snapshot()::text AS snapshot,
          array_agg(r.id) FILTER (WHERE r.behind) AS behind,
          array_agg(r.mapping) FILTER (WHERE r.behind) AS behind_mappings,
+         array_agg(r.key) FILTER (WHERE r.behind AND r.is_due) AS keys,
+         array_agg(r.mapping) FILTER (WHERE r.behind AND r.is_due) AS keys_mappings,
          string_agg(concat('[', r.mapping, ',', r.id, ',', coalesce(hashtextextended(r.key, 0)::text, 'null'), ',',
            awslambda._slot(r.key, r.message_id), ',', octet_length(r.payload::text), ',', r.attempts, ',', date_part('epoch', r.enqueued_at), ',', r.is_due::int, ',', r.behind::int, ',',
            CASE WHEN r.mapping = 0 THEN json_build_array(
@@ -183,6 +197,10 @@ BEGIN
        SET due_at = 'infinity'
       FROM unnest(found.behind_mappings, found.behind) AS b (mapping, id)
      WHERE o.mapping = b.mapping AND o.id = b.id;
+    -- It may have been the last of its key that was to come by itself.
+    PERFORM awslambda._promote(b.mapping, b.keys)
+      FROM (SELECT k.mapping, array_agg(DISTINCT k.key) AS keys
+              FROM unnest(found.keys_mappings, found.keys) AS k (mapping, key) GROUP BY k.mapping) AS b;
   END IF;
   RETURN json_build_object(
     'last', last, 'running', running, 'snapshot', found.snapshot, 'now', extract(epoch FROM clock_timestamp()),

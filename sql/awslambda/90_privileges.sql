@@ -65,7 +65,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
   callable CONSTANT regprocedure[] := ARRAY[
-    'awslambda._check_home()', 'awslambda._slots()', 'awslambda._claim(int[])', 'awslambda._release(int[])',
+    'awslambda._check_home()', 'awslambda._slots()', 'awslambda._claim(int[])', 'awslambda._wake(int[])', 'awslambda._release(int[])',
     'awslambda._mappings()', 'awslambda._look(bigint, int[], bigint[], int[])', 'awslambda._flush()',
     'awslambda._batch(int, bigint[])', 'awslambda._settle(json)', 'awslambda.dispatch(interval)'];
   one regprocedure;

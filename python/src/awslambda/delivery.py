@@ -31,12 +31,14 @@ from awslambda.settings import Settings
 SLOTS = range(64)
 PRESENCE = 64  # the lock that all dispatchers share
 CLAIM_EVERY, CONFIGURE_EVERY, REPORT_EVERY = 0.25, 1.0, 1.0  # seconds
+WAKE_EVERY = 10.0  # and no more than a twentieth of the time
 HOT, COLD, COOLING = 0.005, 0.05, 1.0  # seconds between looks: after something was found, and when long nothing was
 STALE = 5.0  # seconds without a word from the database: the session may be gone, so nothing is sent
 
 MAPPINGS = "SELECT awslambda._mappings()::text AS mappings"
 SLOT_STATE = "SELECT dispatchers, pg_catalog.to_json(taken)::text AS taken FROM awslambda._slots()"
 CLAIM = "SELECT pg_catalog.to_json(awslambda._claim($1::int[]))::text AS claimed"
+WAKE = "SELECT awslambda._wake($1::int[])"
 RELEASE = "SELECT awslambda._release($1::int[])"
 LOOK = "SELECT awslambda._look($1::bigint, $2::int[], $3::bigint[], $4::int[])::text AS found"
 BATCHES = (
@@ -77,6 +79,7 @@ class Sending:
     """A batch on its way through a helper thread."""
 
     batch: Batch
+    mapping: outbox.Mapping  # as it was then: the answer is read by it
     request: lambda_.Request
     settings: Settings
     message_ids: list[str]
@@ -109,9 +112,11 @@ class Delivery:
         self._ready: list[tuple[Sending | Telling, Any]] = []  # taken from _done by wait
         self._threads = 0
         self._closed = threading.Event()
+        self._present = False  # among the dispatchers that share the slots
         self._slots: set[int] = set()
         self._leaving: set[int] = set()  # slots to give back when nothing of theirs is known
         self._next_claim = self._next_configure = self._next_report = self._next_look = 0.0
+        self._next_wake = time.monotonic() + WAKE_EVERY
         self._found_at = 0.0
         self._flushed = False  # the WAL, up to the last look
         self._reported: list[dict[str, Any]] = []
@@ -138,6 +143,8 @@ class Delivery:
             self._configure(now)
         if now >= self._next_claim:
             self._share_slots(now)
+        if now >= self._next_wake:
+            self._wake(now)
         found = self._look(now)
         for death in self._outbox.deaths():
             self._bury(death)
@@ -182,8 +189,9 @@ class Delivery:
     def _share_slots(self, now: float) -> None:
         """Each dispatcher has an equal share: what exceeds ours goes back, what nobody has we take."""
         self._next_claim = now + CLAIM_EVERY
-        if not self._slots:
+        if not self._present:
             self._database.fetch(CLAIM, outbox.sql_array([PRESENCE]))
+            self._present = True
         state = self._database.fetch(SLOT_STATE)[0]
         share = math.ceil(len(SLOTS) / max(1, state["dispatchers"]))
         owned, taken = self._slots - self._leaving, set(json.loads(state["taken"]))
@@ -206,6 +214,12 @@ class Delivery:
             self._leaving -= left
 
     # Records
+
+    def _wake(self, now: float) -> None:
+        """Keys that wait for a record that somebody deleted by hand; when slots are claimed, that is looked for too."""
+        self._database.fetch(WAKE, outbox.sql_array(self._slots))
+        took = time.monotonic() - now
+        self._next_wake = now + max(WAKE_EVERY, 20 * took)
 
     def _look(self, now: float) -> int:
         """How many records are new to us."""
@@ -310,7 +324,7 @@ class Delivery:
                 mapping.invocation_type,
                 client_context=_client_context(batch, message_ids),
             )
-            sending = Sending(batch, request, self._settings_of(mapping), message_ids)
+            sending = Sending(batch, mapping, request, self._settings_of(mapping), message_ids)
         except errors.LambdaError as error:
             self._outbox.finished(batch, _result(error), time.monotonic())
             return
@@ -371,7 +385,7 @@ class Delivery:
         self._check()
         if time.clock_gettime(time.CLOCK_BOOTTIME) - self._database.last_seen > STALE:
             return Result(Outcome.UNSENT)
-        mapping = sending.batch.route.mapping
+        mapping = sending.mapping
         try:
             response = lambda_.invoke(sending.request, sending.settings, connections, self._check)
             lambda_.raise_function_error(sending.request, response)

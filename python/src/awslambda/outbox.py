@@ -13,7 +13,7 @@ Times are seconds; those of records are the database's, all others come from one
 from __future__ import annotations
 
 import random
-from bisect import insort
+from bisect import bisect, insort
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ ADDED = {
 LOADED = 1000  # records of a mapping that are known at once, at least; two rounds of batches, but no more than 20,000
 BACK_OFF, LONGEST_BACK_OFF = 0.2, 60.0  # upper bounds of the jitter after a throttled or unreached call
 PAUSE, LONGEST_PAUSE = 15.0, 900.0  # until a paused mapping is tried again
+KEPT_OF_A_KEY = 200  # records of a key that stay in memory, at least, when memory is short
 FULL_LOOK = 10.0  # then a look begins at 0, whatever the floors say; later if such a look takes long
 
 
@@ -262,6 +263,7 @@ class Route:
         self.out = 0  # batches
         self.limit = float(mapping.parallelization_factor)
         self.resume_at = 0.0  # nothing goes out before
+        self.refusal = ""  # why, the last time
         self.failures = 0  # throttled, unreached or halted, one after the other
         self.paused_reason: str | None = None
         self.delivered = self.failed = self.dead = 0  # since they were last written
@@ -270,6 +272,11 @@ class Route:
 
     def is_open(self, now: float) -> bool:
         return self.mapping.enabled and now >= self.resume_at and self.out < max(1, int(self.limit))
+
+    @property
+    def is_superfluous(self) -> bool:
+        """Of a route whose mapping is gone, or of direct messages: nothing is known that would have to be kept."""
+        return self.mapping.id != DIRECT or not (self.queue or self.out or self.failures) and self.is_reported
 
     def put(self, record: Record) -> None:
         insort(self.queue, record, key=attrgetter("id"))
@@ -307,7 +314,7 @@ class Outbox:
         """Takes in the mappings as they are now. A mapping that has changed is not paused any more."""
         current = {mapping.id: mapping for mapping in mappings}
         self._scans.setdefault(DIRECT, Scan())
-        for key in [key for key in self._routes if isinstance(key, int) and key not in current]:
+        for key in [key for key, route in self._routes.items() if key not in current and route.is_superfluous]:
             del self._routes[key]
             self._turn.remove(key)
         for id in [id for id in self._scans if id != DIRECT and id not in current]:
@@ -374,15 +381,24 @@ class Outbox:
             if not scan.floor.looked(scan.start, snapshot, answer["running"], reached, whole):
                 scan.exhausted = False
                 continue
-            # Above what the look reached there may be ready records of the same key that come before a due one.
+            # A due record must not overtake one of its key that was ready until this look put it behind, nor, above what
+            # the look reached, ready ones that it did not see.
+            behind: dict[int, int] = {}
+            for row in reversed(rows):
+                if row[8]:
+                    behind[row[2]] = row[1]
             fresh = [
                 row for row in rows
-                if row[1] not in scan.known and not row[8] and (whole or row[1] <= reached or row[2] is None)
+                if row[1] not in scan.known
+                and (row[2] is None or (row[1] < behind.get(row[2], row[1] + 1) and (whole or row[1] <= reached)))
             ]  # fmt: skip
             for row in fresh:
                 self._load(scan, row)
             scan.exhausted = whole and not fresh
             new += len(fresh)
+        for route in self._routes.values():
+            if route.mapping.id == DIRECT and route.queue and not self._may_send(route, now):
+                self._set_aside(route, [])
         return new
 
     def _load(self, scan: Scan, row: list[Any]) -> None:
@@ -487,6 +503,7 @@ class Outbox:
         route, outcome = batch.route, result.outcome
         if outcome is Outcome.DELIVERED:
             self._resume(route)
+            route.is_reported = False
             failed = [record for at, record in enumerate(batch.records) if at in result.failed]
             self._delivered.append(
                 (route, [r for at, r in enumerate(batch.records) if at not in result.failed], result)
@@ -533,18 +550,23 @@ class Outbox:
         batch.rest = []
         if result.outcome is not Outcome.UNSENT:
             self._slow_down(route, result, now)
-            if route.mapping.id == DIRECT:  # what one function cannot take leaves room for the others
-                queued = [record for record in route.queue if route.scan.known.get(record.id) is record]
-                for record in queued:
-                    route.scan.take(record)
-                route.queue = []
-                self._retries.append((route, records + queued, False, result.error))
+            if route.mapping.id == DIRECT:
+                self._set_aside(route, records)
                 return
         for record in records:
             self._release(route, record)
 
+    def _set_aside(self, route: Route, records: list[Record]) -> None:
+        """What one function cannot take waits in the table, and leaves room for messages to others."""
+        queued = [record for record in route.queue if route.scan.known.get(record.id) is record]
+        for record in queued:
+            route.scan.take(record)
+        route.queue = []
+        self._retries.append((route, records + queued, False, route.refusal))
+
     def _slow_down(self, route: Route, result: Result, now: float) -> None:
         self._note(route, result.error)
+        route.refusal = result.error
         if now < route.resume_at:
             return  # another batch, which was out at the same time, has said so
         route.failures += 1
@@ -637,11 +659,12 @@ class Outbox:
                 "mapping": route.mapping.id, "ids": sql_array(ids), "counted": counted, "error": error,
                 "attempts": max(record.attempts for record in records) + 1 if counted else route.failures,
             })  # fmt: skip
-            for key in {record.key for record in records if record.key is not None}:
-                behind = route.scan.waiting.pop(key, [])
-                settlement.behind.setdefault(route.mapping.id, []).extend(behind)
-                for id in behind:
-                    del route.scan.known[id]
+            first: dict[int, int] = {}  # by key
+            for record in records:
+                if record.key is not None:
+                    first[record.key] = min(record.id, first.get(record.key, record.id))
+            for key, id in first.items():
+                self._put_behind(route.mapping.id, route.scan, key, bisect(route.scan.waiting.get(key, []), id), settlement)
         self._delivered, self._died, self._retries = [], [], []
         for id, scan in self._scans.items():
             self._make_room(id, scan, settlement)
@@ -651,13 +674,23 @@ class Outbox:
         """Where many records of few keys fill the memory, most of them wait in the table, for others to be seen."""
         if len(scan.known) * 4 < self._capacity(self._routes.get(id)) * 3:
             return
-        most = max(200, self._capacity(self._routes.get(id)) // 10)
-        for key, ids in scan.waiting.items():
-            behind, scan.waiting[key] = ids[most:], ids[:most]
-            if behind:
-                settlement.behind.setdefault(id, []).extend(behind)
-            for number in behind:
-                del scan.known[number]
+        most = max(KEPT_OF_A_KEY, self._capacity(self._routes.get(id)) // 10)
+        for key in list(scan.waiting):
+            self._put_behind(id, scan, key, most, settlement)
+
+    @staticmethod
+    def _put_behind(id: int, scan: Scan, key: int, kept: int, settlement: Settlement) -> None:
+        """What waits in a key, but for the first so many, is to wait in the table."""
+        ids = scan.waiting.get(key, [])
+        behind = ids[kept:]
+        if not behind:
+            return
+        settlement.behind.setdefault(id, []).extend(behind)
+        for number in behind:
+            del scan.known[number]
+        del ids[kept:]
+        if not ids:
+            del scan.waiting[key]
 
     def report(self, now: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows for awslambda._state, where there is news, and for awslambda._sending."""
