@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from awslambda import errors
+from awslambda import errors, signing
 from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -55,18 +55,6 @@ class Url:
     def text(self) -> str:
         """The URL, without what may have stood before an @."""
         return f"{'https' if self.endpoint.tls else 'http'}://{self.host}{self.path}"
-
-
-@dataclass(frozen=True)
-class AwsRequest:
-    """What is signed."""
-
-    service: str
-    region: str
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Identity:
@@ -113,14 +101,10 @@ class Identity:
             self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
         return self._urls[service, region]
 
-    def sign(self, request: AwsRequest, wait: Wait) -> dict[str, str]:
+    def sign(self, request: signing.Request, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
-        unsigned = AWSRequest(request.method, request.url, request.headers, request.body)
-        SigV4Auth(self.frozen_credentials(wait), request.service, request.region).add_auth(unsigned)
-        return dict(unsigned.headers.items())
+        access_key, secret_key, token = self.frozen_credentials(wait)[:3]
+        return signing.sign(request, access_key, secret_key, token, time.time())
 
     def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""

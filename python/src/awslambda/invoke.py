@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import awslambda
-from awslambda import aws, errors, resources
+from awslambda import aws, errors, resources, signing
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -194,8 +194,8 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     _check_allowed(settings, function, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
     path = _path(function)
-    unsigned = aws.AwsRequest("lambda", region, "POST", url.text + path, _headers(request), request.payload)
-    message = _message(url, path, identity.sign(unsigned, wait), request.payload)
+    unsigned = signing.Request("lambda", region, "POST", url.host, url.path + path, _headers(request), request.payload)
+    message = _message(unsigned, identity.sign(unsigned, wait))
     started = time.monotonic()
     try:
         answer = connections.exchange(url.endpoint, message, settings.connect_timeout, wait)
@@ -247,10 +247,14 @@ def _client_context(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"POST {url.path}{path} HTTP/1.1", f"Host: {url.host}", f"User-Agent: {USER_AGENT}"]
-    lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+def _message(request: signing.Request, headers: Mapping[str, str]) -> bytes:
+    """What goes over the wire, with the headers that authorise it."""
+    head = (
+        f"{request.method} {request.path} HTTP/1.1\r\nHost: {request.host}\r\nUser-Agent: {USER_AGENT}\r\n"
+        f"Content-Length: {len(request.body)}\r\n"
+    )
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{head}{lines}\r\n".encode("ascii") + request.body
 
 
 def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> errors.LambdaError:
