@@ -210,10 +210,10 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     return Response(
         status_code=answer.status,
         payload=answer.body,
-        executed_version=answer.headers.get("X-Amz-Executed-Version"),
-        log_result=answer.headers.get("X-Amz-Log-Result"),
-        function_error=answer.headers.get("X-Amz-Function-Error"),
-        request_id=answer.headers.get("x-amzn-RequestId"),
+        executed_version=answer.headers.get("x-amz-executed-version"),
+        log_result=answer.headers.get("x-amz-log-result"),
+        function_error=answer.headers.get("x-amz-function-error"),
+        request_id=answer.headers.get("x-amzn-requestid"),
         duration=time.monotonic() - started,
     )
 
@@ -260,7 +260,7 @@ def _message(request: signing.Request, headers: Mapping[str, str]) -> bytes:
 def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> errors.LambdaError:
     """The error that a refused or failed Invoke is, by AWS's own code."""
     said = _object(answer.body)
-    code = str(answer.headers.get("x-amzn-ErrorType") or said.get("__type") or said.get("code") or "")
+    code = str(answer.headers.get("x-amzn-errortype") or said.get("__type") or said.get("code") or "")
     code = code.split(":", maxsplit=1)[0].rsplit("#", maxsplit=1)[-1]
     if not code and (answer.status == 404 or answer.status < 400):
         return errors.NotLambda(endpoint=url.text, function=request.function.given, status=answer.status)
@@ -280,5 +280,5 @@ def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> err
         size=len(request.payload),
         limit=PAYLOAD_LIMITS[request.invocation_type],
         invocation_type=request.invocation_type,
-        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId', 'none')}",
+        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-requestid', 'none')}",
     )

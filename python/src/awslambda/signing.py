@@ -34,7 +34,8 @@ class Request:
 
 def sign(request: Request, access_key: str, secret_key: str, token: str | None, now: float) -> dict[str, str]:
     """The headers of the request with those that authorise it, at `now` in seconds since 1970."""
-    date = "%04d%02d%02dT%02d%02d%02dZ" % time.gmtime(now)[:6]
+    year, month, day, hour, minute, second = time.gmtime(now)[:6]
+    date = f"{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z"
     headers = {**request.headers, "X-Amz-Date": date}
     if token:
         headers["X-Amz-Security-Token"] = token
@@ -75,5 +76,6 @@ def _canonical_path(path: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     slash = "/" if parts and path.endswith("/") else ""
+    canonical = quote(f"/{'/'.join(parts)}{slash}", safe="/~")
     pairs = sorted(pair.partition("=") for pair in query.split("&")) if query else []
-    return quote(f"/{'/'.join(parts)}{slash}", safe="/~") + "\n" + "&".join([f"{name}={value}" for name, _, value in pairs])
+    return canonical + "\n" + "&".join([f"{name}={value}" for name, _, value in pairs])
