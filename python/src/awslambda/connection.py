@@ -120,6 +120,7 @@ class Connection:
         self._sock.wait = wait
         try:
             self._sock.sendall(request)
+            wait.for_socket(self._sock.fileno(), select.POLLIN)  # to try to read at once would be in vain
             answer, keep = _Incoming(self._sock).answer()
         except TimeoutError:
             raise
@@ -163,7 +164,7 @@ class _Incoming:
         while head.status < 200:
             head = self.head()
         body = self._body(head)
-        return Answer(head.status, head.headers, body), head.keeps and not self._received
+        return Answer(head.status, head.headers, body), head.keeps and not self._received and not self._sock.pending()
 
     def head(self) -> _Head:
         """The next status line and headers."""
@@ -173,13 +174,12 @@ class _Incoming:
                 raise _not_http("BadStatusLine")
             seen = max(0, len(received) - 3)
             self._receive()
-        if not _STATUS.match(received):
-            raise _not_http("BadStatusLine")
         if not 4 <= end <= LONGEST_HEAD:
-            raise _not_http("LineTooLong")
-        match = _HEAD.fullmatch(self._take(end))
+            raise _not_http("LineTooLong" if _STATUS.match(received) else "BadStatusLine")
+        data = self._take(end)
+        match = _HEAD.fullmatch(data)
         if not match:
-            raise _not_http("BadHeader")
+            raise _not_http("BadHeader" if _STATUS.match(data) else "BadStatusLine")
         lines = match[4].decode("latin-1").split("\r\n")[:-1]
         if len(lines) > MOST_LINES:
             raise _not_http("TooManyHeaders")
@@ -374,6 +374,10 @@ class _InSlices:
 
 
 class _PlainSocket(_InSlices, socket.socket):
+    def pending(self) -> int:
+        """The bytes that have been read from the system and not by us: only TLS has such."""
+        return 0
+
     def recv_into(self, *args: Any) -> int:
         return self.in_slices(super().recv_into, *args)
 

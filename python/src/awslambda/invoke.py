@@ -8,12 +8,12 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -128,6 +128,8 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
         try:
             return _attempt(request, settings, connections, wait)
         except (errors.ConnectFailed, errors.Throttled):
+            import random
+
             pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (attempt - 1)))  # noqa: S311 - no secret
             if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
@@ -193,8 +195,8 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     region = _region(request, identity, wait)
     _check_allowed(settings, function, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
-    path = _path(function)
-    unsigned = signing.Request("lambda", region, "POST", url.host, url.path + path, _headers(request), request.payload)
+    path = url.path + _path(function.given, function.extra_qualifier)
+    unsigned = signing.Request("lambda", region, "POST", url.host, path, _headers(request), request.payload)
     message = _message(unsigned, identity.sign(unsigned, wait))
     started = time.monotonic()
     try:
@@ -228,9 +230,10 @@ def _check_allowed(settings: Settings, function: resources.Target, arn: str | No
         raise errors.ResourceNotAllowed(server=settings.server, resource=arn or function.resource)
 
 
-def _path(function: resources.Target) -> str:
-    path = f"/2015-03-31/functions/{quote(function.given, safe='-._~')}/invocations"
-    return path + (f"?Qualifier={quote(function.extra_qualifier, safe='-._~')}" if function.extra_qualifier else "")
+@lru_cache(maxsize=256)
+def _path(function: str, qualifier: str | None) -> str:
+    path = f"/2015-03-31/functions/{quote(function, safe='-._~')}/invocations"
+    return path + (f"?Qualifier={quote(qualifier, safe='-._~')}" if qualifier else "")
 
 
 def _headers(request: Request) -> dict[str, str]:
