@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,6 +337,49 @@ def test_credentials_that_are_still_good_are_used_while_their_source_is_silent()
     with takes(0):
         assert who.frozen_credentials(wait()) == "those at hand"
     assert who.usable
+
+
+class Expiring(Advised):
+    """Credentials that botocore refreshes when they have less than 15 minutes."""
+
+    _advisory_refresh_timeout = 900
+
+    def __init__(self, seconds: float) -> None:
+        self.times = 0
+        self._expiry_time = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+
+    def refresh_needed(self, refresh_in: int | None = None) -> bool:
+        left = self._expiry_time - datetime.datetime.now(datetime.timezone.utc)
+        return left.total_seconds() < (self._advisory_refresh_timeout if refresh_in is None else refresh_in)
+
+    def get_frozen_credentials(self) -> str:
+        self.times += 1
+        if self.refresh_needed():
+            self._expiry_time += datetime.timedelta(hours=1)
+        return f"no. {self.times}"
+
+
+@pytest.mark.parametrize(
+    ("left", "soon", "later"),
+    [(910.0, 5.0, 11.0), (3600.0, aws.ASK_CREDENTIALS - 5, aws.ASK_CREDENTIALS + 1)],
+    ids=["when they have to be refreshed", "after a minute"],
+)
+def test_credentials_are_asked_again_in_time(
+    monkeypatch: pytest.MonkeyPatch, left: float, soon: float, later: float
+) -> None:
+    who, now = identity(), time.time()
+    who._credentials = Expiring(left)
+    for after, wanted in [(0, "no. 1"), (soon, "no. 1"), (later, "no. 2")]:
+        monkeypatch.setattr(time, "time", lambda after=after: now + after)
+        assert who.frozen_credentials(wait()) == wanted
+
+
+def test_credentials_that_do_not_say_when_they_expire_are_asked_each_time() -> None:
+    who = identity()
+    who._credentials = Expiring(3600)
+    del who._credentials._expiry_time
+    who._credentials.refresh_needed = lambda refresh_in=None: False
+    assert [who.frozen_credentials(wait()) for _ in range(2)] == ["no. 1", "no. 2"]
 
 
 def test_the_caller_is_who_sts_knows(reports: Reports) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
+import string
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import botocore
+import hypothesis
 import pytest
 from awslambda import connection
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections, Proxy
 from awslambda.waits import Wait
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.endpoints import (
     Behaviour,
@@ -35,6 +40,7 @@ from tests.waiting import wait_until
 Start = Callable[..., Endpoint]
 EVERYBODYS_BUNDLE = Path(botocore.__file__).with_name("cacert.pem")
 EIGHT_MEGABYTES = os.urandom(8 * 1024 * 1024)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\n"
 
 
 def place(
@@ -126,13 +132,16 @@ def test_status_headers_and_body_of_an_answer_are_read(endpoint: Start, connecti
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n10;x=y\r\n0123456789abcdef\r\n0\r\n\r\n",
-            b"a0123456789abcdef",
-        ),
+        (CHUNKED, b"a0123456789abcdef"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: 1\r\n\r\n", b"ok"),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n", b""),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 200 \r\nCONTENT-LENGTH: \t 2 \t \r\n\r\nok", b"ok"),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Length: 9\r\n\r\n2\r\nok\r\n0\r\n\r\n", b"ok"),
     ],
-    ids=["204", "empty", "100", "chunks", "trailer"],
+    ids=["204", "empty", "100", "chunks", "trailer", "304", "103", "no reason", "spaces", "1.0 kept", "chunks count"],
 )
 def test_a_whole_answer_leaves_the_connection_usable(
     endpoint: Start, connections: Connections, data: bytes, body: bytes
@@ -140,6 +149,25 @@ def test_a_whole_answer_leaves_the_connection_usable(
     started = endpoint(in_turn(said(data), answer(200, "next")))
     assert exchanged(connections, started).body == body
     assert exchanged(connections, started).body == b'"next"'
+    assert started.connections == 1
+
+
+def test_headers_are_found_by_their_names_in_lower_case_and_the_first_of_a_name_counts(
+    endpoint: Start, connections: Connections
+) -> None:
+    headers = b"X-Amzn-RequestID: 1:2\r\nx-amzn-requestid: 3\r\nEmpty:\r\nL: \xe9\r\nContent-Length: 0\r\n"
+    got = exchanged(connections, endpoint(said(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n")))
+    assert got.headers == {"x-amzn-requestid": "1:2", "empty": "", "l": "é", "content-length": "0"}
+
+
+def test_an_answer_in_pieces_is_the_same_answer(endpoint: Start, connections: Connections) -> None:
+    def behave(sock: socket.socket, _: Received) -> bool:
+        for byte in b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED:
+            sock.sendall(bytes([byte]))
+        return True
+
+    started = endpoint(behave)
+    assert [exchanged(connections, started).body for _ in range(2)] == [b"a0123456789abcdef"] * 2
     assert started.connections == 1
 
 
@@ -198,8 +226,10 @@ def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(endpoint: Start,
     [
         answer(200, "ok", close=True, Connection="close"),
         said(b'HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n"ok"', close=True),
+        said(b'HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: y, Close\r\nContent-Length: 4\r\n\r\n"ok"'),
+        said(b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"ok"and more'),
     ],
-    ids=["Connection: close", "HTTP/1.0"],
+    ids=["Connection: close", "HTTP/1.0", "the second Connection", "more than was asked for"],
 )
 def test_an_answer_that_ends_the_connection_ends_it(
     endpoint: Start, connections: Connections, behaviour: Behaviour
@@ -259,6 +289,25 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
         (said(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "not HTTP"),
         (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", close=True), ""),
         (said(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{}" % 10**15, close=True), ""),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}"), "more than"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n{}"), "more than"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}}}"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 200), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;" + b"x" * 90_000), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}"), "how long"),
+        (said(b"HTTP/1.1 200 OK\r\n\r\n{}", close=True), "how long"),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n{}"), "how long"),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}"), "how long"),
+        (said(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"), "how long"),
+        (said(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nX\r\nContent-Length: 2\r\n\r\n{}"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\n{}"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}"), "not HTTP"),
+        (said(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"), "not HTTP"),
+        (said(b"HTTP/2 200\r\nContent-Length: 2\r\n\r\n{}"), "not HTTP"),
+        (said(b"x" * 90_000), "not HTTP"),
+        (said(b"HTTP/1.1 100 Continue\r\n\r\n", close=True), "middle of the answer"),
     ],
     ids=[
         "hang up",
@@ -273,6 +322,25 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
         "many headers",
         "bad chunk",
         "a petabyte",
+        "a length of 5000 digits",
+        "a chunk of 4 GB",
+        "a chunk without an end",
+        "a negative chunk",
+        "a long trailer",
+        "a long chunk line",
+        "compressed",
+        "no length",
+        "a length of 2 superior",
+        "a negative length",
+        "two lengths",
+        "a folded line",
+        "no colon",
+        "a space before the colon",
+        "a zero byte",
+        "bare line feeds",
+        "HTTP/2",
+        "no line",
+        "100 and no more",
     ],
 )
 def test_half_an_answer_is_a_broken_connection(
@@ -306,6 +374,78 @@ def test_an_answer_that_is_cut_off_anywhere_is_no_answer(
             exchanged(connections, started)
             taken_for_whole.append(whole[:end])
     assert taken_for_whole == []
+
+
+def answered(data: bytes) -> Answer | BrokenError:
+    """What becomes of an answer of these bytes, after which the other side says nothing more."""
+    ours, theirs = socket.socketpair()
+    with theirs, connection._PlainSocket(fileno=ours.detach()) as sock:
+        sock.setblocking(False)
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        try:
+            return connection.Connection(sock).exchange(message(), Wait(nothing, 20))[0]
+        except BrokenError as error:
+            return error
+
+
+tokens = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1).filter(
+    lambda name: name.lower() not in {"connection", "content-length", "transfer-encoding"}
+)
+values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f\x85")).map(str.strip)
+lines = st.lists(st.tuples(tokens, values), max_size=20)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.integers(200, 999), lines, st.lists(st.binary(min_size=1), max_size=5), st.booleans())
+def test_an_answer_is_read_as_http_client_reads_it(
+    status: int, lines: list[tuple[str, str]], parts: list[bytes], chunked: bool
+) -> None:
+    hypothesis.assume(status not in (204, 304))
+    body = b"".join(parts)
+    head = [f"HTTP/1.1 {status} Reason", *(f"{name}: {value}" for name, value in lines)]
+    if chunked:
+        head.append("Transfer-Encoding: chunked")
+        sent = b"".join(b"%X\r\n%b\r\n" % (len(part), part) for part in [*parts, b""])
+    else:
+        head.append(f"Content-Length: {len(body)}")
+        sent = body
+    data = "\r\n".join([*head, "", ""]).encode("latin-1") + sent
+    got = answered(data)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, http.client.HTTPResponse(ours, method="POST") as reference:
+        theirs.sendall(data)
+        reference.begin()
+        assert isinstance(got, Answer)
+        assert (got.status, got.body) == (reference.status, reference.read())
+        assert got.headers == {name.lower(): reference.headers.get(name) for name in reference.headers}
+
+
+whole = st.sampled_from([
+    CHUNKED,
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnull",
+])  # fmt: skip
+noise = st.binary(max_size=8) | st.sampled_from(
+    [b"\r\n", b"\n", b":", b" ", b"\0", b"9" * 30, b"\r\n\r\n", b"x" * 70_000]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """An answer with other bytes in some places."""
+    data = draw(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        start, length = draw(st.integers(0, len(data))), draw(st.integers(0, 20))
+        data = data[:start] + draw(noise) + data[start + length :]
+    return data
+
+
+@hypothesis.settings(deadline=None, max_examples=500)
+@given(st.binary() | st.binary().map(b"HTTP/1.1 200 OK\r\n".__add__) | damaged())
+def test_whatever_comes_is_an_answer_or_a_broken_connection(data: bytes) -> None:
+    with takes(0):
+        got = answered(data)
+    assert isinstance(got, (Answer, BrokenError))
 
 
 def test_a_reset_is_a_broken_connection(connections: Connections) -> None:

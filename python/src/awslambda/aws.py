@@ -8,24 +8,26 @@ thread was left behind is not used again.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
-import subprocess
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from awslambda import errors
+from awslambda import errors, signing
 from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
 from awslambda.waits import Wait
 
 if TYPE_CHECKING:
     import datetime
+    import subprocess
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ NOT_KNOWN = (
     "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity", "RequestExpired",
     "SignatureDoesNotMatch", "UnrecognizedClientException",
 )  # fmt: skip
+ASK_CREDENTIALS = 60.0  # seconds, before botocore's credentials are asked again whether they have to be refreshed
 ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
@@ -45,28 +48,16 @@ class Url:
     endpoint: Endpoint
     path: str  # that the base URL itself has; mostly none
 
-    @property
+    @cached_property
     def host(self) -> str:
         """The Host header, as it is signed: in lower case, without the scheme's own port."""
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         return host if self.endpoint.port == (443 if self.endpoint.tls else 80) else f"{host}:{self.endpoint.port}"
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The URL, without what may have stood before an @."""
         return f"{'https' if self.endpoint.tls else 'http'}://{self.host}{self.path}"
-
-
-@dataclass(frozen=True)
-class AwsRequest:
-    """What is signed."""
-
-    service: str
-    region: str
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Identity:
@@ -80,7 +71,9 @@ class Identity:
         self._settings = settings
         self._session = botocore.session.Session(profile=settings.profile)
         self._credentials: Any = None
-        self._region: str | None = None
+        self._frozen: tuple[Any, float] = (None, -math.inf)  # and until when, by time.time(), nothing need be asked
+        self._region: tuple[str, str] | None = None
+        self._partitions: dict[str, str] = {}
         self._urls: dict[tuple[str, str], Url] = {}
         self._clients: dict[tuple[str, str], tuple[object, Any]] = {}  # with the credentials each was made for
         self._making = threading.Lock()  # clients: a session may not make two at once
@@ -91,18 +84,19 @@ class Identity:
         """The region of this identity, and where it came from."""
         if self._settings.region:
             return self._settings.region, "server option region"
-        configured = _translated(lambda: self._session.get_config_variable("region"))
-        if configured:
-            return configured, "environment or profile"
         if self._region is None:
-            self._region = self._in_thread(lambda: _region_from_imds(self._session), wait)
-        if self._region is None:
-            raise errors.RegionUnknown
-        return self._region, "instance metadata"
+            configured = _translated(lambda: self._session.get_config_variable("region"))
+            found = configured or self._in_thread(lambda: _region_from_imds(self._session), wait)
+            if not found:
+                raise errors.RegionUnknown
+            self._region = (found, "environment or profile" if configured else "instance metadata")
+        return self._region
 
     def partition(self, region: str) -> str:
         """aws, aws-cn, aws-us-gov ...: the part of an ARN that a region's name stands for."""
-        return str(_translated(lambda: self._session.get_partition_for_region(region)))
+        if region not in self._partitions:
+            self._partitions[region] = str(_translated(lambda: self._session.get_partition_for_region(region)))
+        return self._partitions[region]
 
     def url(self, service: str, region: str) -> Url:
         """The server's endpoint_url, else what environment and profile configure, else AWS's own endpoint."""
@@ -113,20 +107,24 @@ class Identity:
             self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
         return self._urls[service, region]
 
-    def sign(self, request: AwsRequest, wait: Wait) -> dict[str, str]:
+    def sign(self, request: signing.Request, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
-        unsigned = AWSRequest(request.method, request.url, request.headers, request.body)
-        SigV4Auth(self.frozen_credentials(wait), request.service, request.region).add_auth(unsigned)
-        return dict(unsigned.headers.items())
+        access_key, secret_key, token = self.frozen_credentials(wait)[:3]
+        return signing.sign(request, access_key, secret_key, token, time.time())
 
     def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""
+        frozen, until = self._frozen
+        if time.time() < until:
+            return frozen
         if self._credentials is None:
             self._credentials = self._in_thread(self._find_credentials, wait)
-        credentials = self._credentials
+        until = _refreshed_from(self._credentials)  # before: another thread may refresh them meanwhile
+        frozen = self._freeze(self._credentials, wait)
+        self._frozen = (frozen, min(until, time.time() + ASK_CREDENTIALS))
+        return frozen
+
+    def _freeze(self, credentials: Any, wait: Wait) -> Any:
         refresh_needed = getattr(credentials, "refresh_needed", None)
         if refresh_needed is not None and refresh_needed():
             if refresh_needed(credentials._mandatory_refresh_timeout):
@@ -254,6 +252,8 @@ class Identity:
 
     def _popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
         """A credential_process: without the helper thread's blocked signals, and ended with the wait for it."""
+        import subprocess
+
         process: subprocess.Popen[bytes]
         process = subprocess.Popen(*args, **{**kwargs, "preexec_fn": _unblock_signals})  # noqa: S603
         self._processes = [process, *(before for before in self._processes if before.poll() is None)]
@@ -325,6 +325,14 @@ def _region_from_imds(session: Any) -> str | None:
         return str(imds._get_request(url_path=path, retry_func=imds._default_retry, token=token).text) or None
     except (imds._RETRIES_EXCEEDED_ERROR_CLS, BadIMDSRequestError):
         return None
+
+
+def _refreshed_from(credentials: Any) -> float:
+    """The time from which botocore refreshes them; always or never, if they do not say or cannot be refreshed."""
+    if not hasattr(credentials, "refresh_needed"):
+        return math.inf
+    expiry = getattr(credentials, "_expiry_time", None)
+    return float(expiry.timestamp() - credentials._advisory_refresh_timeout) if expiry else -math.inf
 
 
 def _unblock_signals() -> None:

@@ -6,15 +6,13 @@ that nothing was sent; BrokenError, and TimeoutError out of `Connection.exchange
 
 from __future__ import annotations
 
-import http
-import http.client
-import io
 import os
+import re
 import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +24,15 @@ from awslambda.waits import Wait
 KEEPALIVE = LONGEST_IDLE = 60
 LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
 TOO_LARGE = f"the answer has more than {LARGEST} bytes"
+NO_LENGTH = "the answer does not say how long it is, so it may be cut off"
+LONGEST_HEAD, MOST_LINES = 64 * 1024, 100  # bytes and lines of an answer's head, of a chunk's, and of the trailer
+SCRATCH = 16 * 1024  # bytes that are read at once, unless it is known that there are more: a TLS record
+
+# RFC 9112. What it lets a client forgive (bare line feeds, folded lines) AWS does not send.
+_STATUS = re.compile(rb"HTTP/1\.(\d) ([1-9]\d\d)(?: ([^\r\n]*))?\r\n")
+_HEAD = re.compile(_STATUS.pattern + rb"((?:[!-9;-~]+:[^\r\n\0]*\r\n)*)\r\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_FRAMING = frozenset(["connection", "content-length", "transfer-encoding"])
 
 
 class ConnectError(Exception):
@@ -61,7 +68,7 @@ class Answer:
     """A whole HTTP response."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Mapping[str, str]  # by their names in lower case; the first, if there are more of a name
     body: bytes
 
 
@@ -101,58 +108,163 @@ class Connection:
     def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
         self._sock = sock
         self._used = 0.0
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
 
     def is_stale(self) -> bool:
         """Whether it was idle for too long, or the other side has closed it, or sent what nobody asked for."""
-        if time.monotonic() - self._used > LONGEST_IDLE:
-            return True
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        return bool(poller.poll(0))
+        return time.monotonic() - self._used > LONGEST_IDLE or bool(self._poller.poll(0))
 
     def exchange(self, request: bytes, wait: Wait) -> tuple[Answer, bool]:
         """The answer, and whether the connection can be used again."""
         self._sock.wait = wait
         try:
             self._sock.sendall(request)
-            response = http.client.HTTPResponse(self._sock, method="POST")
-            with response:
-                response.fp = _WholeLines(response.fp.detach())
-                response.begin()
-                if response.length is None and not response.chunked:
-                    raise BrokenError("the answer does not say how long it is, so it may be cut off")
-                if (response.length or 0) > LARGEST:
-                    raise BrokenError(TOO_LARGE)
-                body = response.read(LARGEST + 1) if response.chunked else response.read()
-                if len(body) > LARGEST:
-                    raise BrokenError(TOO_LARGE)
-                self._used = time.monotonic()
-                return Answer(response.status, response.msg, body), not response.will_close
+            wait.for_socket(self._sock.fileno(), select.POLLIN)  # to try to read at once would be in vain
+            answer, keep = _Incoming(self._sock).answer()
         except TimeoutError:
             raise
-        except http.client.IncompleteRead as error:
-            raise BrokenError(f"it ended after {len(error.partial)} bytes of the answer") from None
-        except http.client.HTTPException as error:
-            raise BrokenError(f"the answer is not HTTP ({type(error).__name__})") from None
         except OSError as error:
             raise BrokenError(error.strerror or type(error).__name__) from None
+        self._used = time.monotonic()
+        return answer, keep
 
     def close(self) -> None:
         self._sock.close()
 
 
-class _WholeLines(io.BufferedReader):
-    """http.client takes the end of the connection for the end of the header; here it is an error."""
+@dataclass(frozen=True)
+class _Head:
+    """Status line and headers."""
 
-    _begun = False
+    minor: int  # the n of HTTP/1.n
+    status: int
+    reason: str
+    headers: Mapping[str, str]  # as an Answer's; those that say where it ends joined by commas
 
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
-        if not line.endswith(b"\n") and len(line) != size:
-            begun = self._begun or line
-            raise BrokenError("it ended in the middle of the answer" if begun else "it was closed without an answer")
+    @property
+    def keeps(self) -> bool:
+        """Whether the other side leaves the connection open."""
+        connection = self.headers.get("connection", "").lower()
+        return "close" not in connection if self.minor else "keep-alive" in connection
+
+
+class _Incoming:
+    """What comes in answer to one request; BrokenError if it is not HTTP, or ends too soon."""
+
+    def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
+        self._sock = sock
+        self._received = bytearray()  # and not taken yet
+        self._scratch = memoryview(bytearray(SCRATCH))
+        self._begun = False
+
+    def answer(self) -> tuple[Answer, bool]:
+        """The whole of it, and whether the connection can be used again: not with more in it than was asked for."""
+        head = self.head()
+        while head.status < 200:
+            head = self.head()
+        body = self._body(head)
+        return Answer(head.status, head.headers, body), head.keeps and not self._received and not self._sock.pending()
+
+    def head(self) -> _Head:
+        """The next status line and headers."""
+        received, seen = self._received, 0
+        while (end := received.find(b"\r\n\r\n", seen) + 4) < 4 and len(received) <= LONGEST_HEAD:
+            if b"\n" in received and not _STATUS.match(received):
+                raise _not_http("BadStatusLine")
+            seen = max(0, len(received) - 3)
+            self._receive()
+        if not 4 <= end <= LONGEST_HEAD:
+            raise _not_http("LineTooLong" if _STATUS.match(received) else "BadStatusLine")
+        data = self._take(end)
+        match = _HEAD.fullmatch(data)
+        if not match:
+            raise _not_http("BadHeader" if _STATUS.match(data) else "BadStatusLine")
+        lines = match[4].decode("latin-1").split("\r\n")[:-1]
+        if len(lines) > MOST_LINES:
+            raise _not_http("TooManyHeaders")
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            name, value = name.lower(), value.strip(" \t")
+            if name not in headers:
+                headers[name] = value
+            elif name in _FRAMING:
+                headers[name] += f", {value}"
+        return _Head(int(match[1]), int(match[2]), (match[3] or b"").decode("latin-1"), headers)
+
+    def _body(self, head: _Head) -> bytes:
+        if head.status in (204, 304):
+            return b""
+        if coding := head.headers.get("transfer-encoding"):
+            if coding.lower() != "chunked":
+                raise BrokenError(NO_LENGTH)
+            return self._chunks()
+        length = head.headers.get("content-length", "")
+        if not length.isdecimal():
+            raise BrokenError(NO_LENGTH)
+        if len(length) > 15 or int(length) > LARGEST:
+            raise BrokenError(TOO_LARGE)
+        return self._exactly(int(length), 0)
+
+    def _chunks(self) -> bytes:
+        body = bytearray()
+        while True:
+            match = _CHUNK.fullmatch(self._line())
+            if not match:
+                raise _not_http("BadChunk")
+            size = int(match[1], 16)
+            if size == 0:
+                break
+            if len(body) + size > LARGEST:
+                raise BrokenError(TOO_LARGE)
+            body += self._exactly(size, len(body))
+            if self._exactly(2, len(body)) != b"\r\n":
+                raise _not_http("BadChunk")
+        for _ in range(MOST_LINES):
+            if not self._line():
+                return bytes(body)
+        raise _not_http("TooManyHeaders")
+
+    def _line(self) -> bytes:
+        while (end := self._received.find(b"\r\n")) < 0:
+            if len(self._received) > LONGEST_HEAD:
+                raise _not_http("LineTooLong")
+            self._receive()
+        return self._take(end + 2)[:-2]
+
+    def _exactly(self, size: int, before: int) -> bytes:
+        """So many bytes of the body, of which `before` have been read."""
+        first = self._take(size)
+        if len(first) == size:
+            return first
+        whole, got = bytearray(size), len(first)
+        whole[:got] = first
+        with memoryview(whole) as view:
+            while got < size:
+                count = self._sock.recv_into(view[got:])
+                if not count:
+                    raise BrokenError(f"it ended after {before + got} bytes of the answer")
+                got += count
+        return bytes(whole)
+
+    def _receive(self) -> None:
+        count = self._sock.recv_into(self._scratch)
+        if not count:
+            raise BrokenError(
+                "it ended in the middle of the answer" if self._begun else "it was closed without an answer"
+            )
         self._begun = True
-        return line
+        self._received += self._scratch[:count]
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+
+def _not_http(problem: str) -> BrokenError:
+    return BrokenError(f"the answer is not HTTP ({problem})")
 
 
 def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
@@ -215,13 +327,12 @@ def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wa
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     plain.wait = wait
     plain.sendall("\r\n".join([*lines, "", ""]).encode())
-    with http.client.HTTPResponse(plain, method="CONNECT") as response:
-        try:
-            response.begin()
-        except http.client.HTTPException:
-            raise ConnectError("it does not answer as a proxy does") from None
-        if response.status != http.HTTPStatus.OK:
-            raise ConnectError(f"it refused: {response.status} {response.reason}")
+    try:
+        head = _Incoming(plain).head()
+    except BrokenError:
+        raise ConnectError("it does not answer as a proxy does") from None
+    if head.status != 200:
+        raise ConnectError(f"it refused: {head.status} {head.reason}")
 
 
 def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:
@@ -263,6 +374,10 @@ class _InSlices:
 
 
 class _PlainSocket(_InSlices, socket.socket):
+    def pending(self) -> int:
+        """The bytes that have been read from the system and not by us: only TLS has such."""
+        return 0
+
     def recv_into(self, *args: Any) -> int:
         return self.in_slices(super().recv_into, *args)
 

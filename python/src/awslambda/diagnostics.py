@@ -105,7 +105,7 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
         yield Check("endpoint", "error", f"{url.text} accepts connections but does not answer: {reason}", hint)
         return
     yield Check("endpoint", "ok", f"{url.text} answered in {(time.monotonic() - started) * 1000:.0f} ms")
-    yield _clock(answer.headers.get("Date"))
+    yield _clock(answer.headers.get("date"))
 
 
 def _clock(date: str | None) -> Check:

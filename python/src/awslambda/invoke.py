@@ -8,17 +8,17 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 import awslambda
-from awslambda import aws, errors, resources
+from awslambda import aws, errors, resources, signing
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -128,6 +128,8 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
         try:
             return _attempt(request, settings, connections, wait)
         except (errors.ConnectFailed, errors.Throttled):
+            import random
+
             pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (attempt - 1)))  # noqa: S311 - no secret
             if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
@@ -193,9 +195,9 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     region = _region(request, identity, wait)
     _check_allowed(settings, function, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
-    path = _path(function)
-    unsigned = aws.AwsRequest("lambda", region, "POST", url.text + path, _headers(request), request.payload)
-    message = _message(url, path, identity.sign(unsigned, wait), request.payload)
+    path = url.path + _path(function.given, function.extra_qualifier)
+    unsigned = signing.Request("lambda", region, "POST", url.host, path, _headers(request), request.payload)
+    message = _message(unsigned, identity.sign(unsigned, wait))
     started = time.monotonic()
     try:
         answer = connections.exchange(url.endpoint, message, settings.connect_timeout, wait)
@@ -210,10 +212,10 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     return Response(
         status_code=answer.status,
         payload=answer.body,
-        executed_version=answer.headers.get("X-Amz-Executed-Version"),
-        log_result=answer.headers.get("X-Amz-Log-Result"),
-        function_error=answer.headers.get("X-Amz-Function-Error"),
-        request_id=answer.headers.get("x-amzn-RequestId"),
+        executed_version=answer.headers.get("x-amz-executed-version"),
+        log_result=answer.headers.get("x-amz-log-result"),
+        function_error=answer.headers.get("x-amz-function-error"),
+        request_id=answer.headers.get("x-amzn-requestid"),
         duration=time.monotonic() - started,
     )
 
@@ -228,9 +230,10 @@ def _check_allowed(settings: Settings, function: resources.Target, arn: str | No
         raise errors.ResourceNotAllowed(server=settings.server, resource=arn or function.resource)
 
 
-def _path(function: resources.Target) -> str:
-    path = f"/2015-03-31/functions/{quote(function.given, safe='-._~')}/invocations"
-    return path + (f"?Qualifier={quote(function.extra_qualifier, safe='-._~')}" if function.extra_qualifier else "")
+@lru_cache(maxsize=256)
+def _path(function: str, qualifier: str | None) -> str:
+    path = f"/2015-03-31/functions/{quote(function, safe='-._~')}/invocations"
+    return path + (f"?Qualifier={quote(qualifier, safe='-._~')}" if qualifier else "")
 
 
 def _headers(request: Request) -> dict[str, str]:
@@ -247,16 +250,20 @@ def _client_context(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def _message(url: aws.Url, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"POST {url.path}{path} HTTP/1.1", f"Host: {url.host}", f"User-Agent: {USER_AGENT}"]
-    lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+def _message(request: signing.Request, headers: Mapping[str, str]) -> bytes:
+    """What goes over the wire, with the headers that authorise it."""
+    head = (
+        f"{request.method} {request.path} HTTP/1.1\r\nHost: {request.host}\r\nUser-Agent: {USER_AGENT}\r\n"
+        f"Content-Length: {len(request.body)}\r\n"
+    )
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{head}{lines}\r\n".encode("ascii") + request.body
 
 
 def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> errors.LambdaError:
     """The error that a refused or failed Invoke is, by AWS's own code."""
     said = _object(answer.body)
-    code = str(answer.headers.get("x-amzn-ErrorType") or said.get("__type") or said.get("code") or "")
+    code = str(answer.headers.get("x-amzn-errortype") or said.get("__type") or said.get("code") or "")
     code = code.split(":", maxsplit=1)[0].rsplit("#", maxsplit=1)[-1]
     if not code and (answer.status == 404 or answer.status < 400):
         return errors.NotLambda(endpoint=url.text, function=request.function.given, status=answer.status)
@@ -276,5 +283,5 @@ def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> err
         size=len(request.payload),
         limit=PAYLOAD_LIMITS[request.invocation_type],
         invocation_type=request.invocation_type,
-        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-RequestId', 'none')}",
+        detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-requestid', 'none')}",
     )

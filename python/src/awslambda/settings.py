@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from awslambda import errors, resources
 
@@ -40,7 +41,7 @@ class Settings:
         """The configured URL of a service, or None for AWS's own."""
         return self.endpoint_urls.get(service) or self.endpoint_urls.get("")
 
-    @property
+    @cached_property
     def identity(self) -> tuple[object, ...]:
         """All that decides who we are for AWS and where AWS is: the key of every cache of sessions and clients."""
         return (
