@@ -1,4 +1,4 @@
-"""The engine against a model of the table, with writers, faults and takeovers at random: what must hold in any history."""
+"""The engine against a model of the table, with writers, faults and takeovers at random."""
 
 from __future__ import annotations
 
