@@ -263,8 +263,6 @@ class World:
         for other in self.sessions[1:]:
             other.leaving |= other.slots
         one = self.sessions[0]
-        one.leaving.clear()
-        one.engine.slots_changed()
         for _ in range(4000):
             self.configure()
             one.claim(set(range(64)))
