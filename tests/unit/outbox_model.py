@@ -128,7 +128,9 @@ class Table:
         xmax = self.next_xid + 1
         while self.random.random() < 0.5 and xmax - 1 in self.running:
             xmax -= 1  # it is the one after the latest that has ended
-        snapshot = f"{min(self.running, default=xmax)}:{xmax}:{','.join(str(x) for x in sorted(self.running) if x < xmax)}"
+        snapshot = (
+            f"{min(self.running, default=xmax)}:{xmax}:{','.join(str(x) for x in sorted(self.running) if x < xmax)}"
+        )
         rows = []
         for mapping, floor, limit in zip(mappings, floors, limits, strict=True):
             mine = [row for row in self.rows.values() if row.mapping == mapping and row.slot in held]
@@ -150,33 +152,26 @@ class Table:
         for row, _, behind in rows:
             if behind:
                 self._set_due(row, INFINITY)
-        for row, due, behind in rows:
-            if behind and due:
+        for row, was_due, behind in rows:
+            if behind and was_due:
                 self._promote(row.mapping, [row.key])
-        return {"last": last, "running": running, "snapshot": snapshot, "now": self.now, "flushed": True, "records": records}
+        return {
+            "last": last, "running": running, "snapshot": snapshot, "now": self.now, "flushed": True, "records": records,
+        }  # fmt: skip
 
     def settle(self, settlement: dict[str, Any]) -> None:
         for one in settlement["done"]:
-            self._promote(one["mapping"], self._deleted(one, self.done.append))
+            self._promote(one["mapping"], self._delivered(one))
         for one in settlement["dead"]:
-            gone = []
-            for id in numbers(one["ids"]):
-                row = self.delete(id)
-                if row is not None:
-                    self.on_death(row, one["reason"], one["counted"])
-                    self.dead[id] = row, one["reason"]
-                    gone.append(row.key)
-            self._promote(one["mapping"], gone)
+            self._promote(one["mapping"], self._buried(one))
         for one in settlement["retry"]:
             until = self.now + self.back_off(one["attempts"])
-            for id in numbers(one["ids"]):
-                if id in self.rows:
-                    self._set_due(self.rows[id], until)
-                    self.rows[id].attempts += one["counted"]
+            for row in self._existing(one):
+                self._set_due(row, until)
+                row.attempts += one["counted"]
         for one in settlement["behind"]:
-            for id in numbers(one["ids"]):
-                if id in self.rows:
-                    self._set_due(self.rows[id], INFINITY)
+            for row in self._existing(one):
+                self._set_due(row, INFINITY)
 
     def promote_behind(self, slots: Iterable[int]) -> None:
         """What _claim does for the slots that it got."""
@@ -184,14 +179,23 @@ class Table:
         for mapping, key in [at for at, ids in self.waits.items() if ids and self.rows[ids[0]].slot in held]:
             self._promote(mapping, [key])
 
-    def _deleted(self, one: dict[str, Any], note: Callable[[int], None]) -> list[str | None]:
-        gone = []
-        for id in numbers(one["ids"]):
-            row = self.delete(id)
-            if row is not None:
-                note(id)
-                gone.append(row.key)
-        return gone
+    def _existing(self, one: dict[str, Any]) -> list[Row]:
+        return [self.rows[id] for id in numbers(one["ids"]) if id in self.rows]
+
+    def _delivered(self, one: dict[str, Any]) -> list[str | None]:
+        rows = self._existing(one)
+        for row in rows:
+            self.delete(row.id)
+            self.done.append(row.id)
+        return [row.key for row in rows]
+
+    def _buried(self, one: dict[str, Any]) -> list[str | None]:
+        rows = self._existing(one)
+        for row in rows:
+            self.delete(row.id)
+            self.on_death(row, one["reason"], one["counted"])
+            self.dead[row.id] = row, one["reason"]
+        return [row.key for row in rows]
 
     def _promote(self, mapping: int, keys: Iterable[str | None]) -> None:
         for key in {key for key in keys if key is not None}:

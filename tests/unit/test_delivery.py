@@ -440,13 +440,11 @@ def test_a_dispatcher_that_stops_sends_nothing_new_and_finishes_what_is_out(serv
     assert list(server.table.rows) == [3] and one.in_flight == 0
 
 
-def test_a_server_that_the_role_may_not_use_pauses_its_mapping(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_the_role_may_not_use_pauses_its_mapping(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(*_: Any) -> None:
         raise errors.ServerNotAllowed(role="app", servers="the server aws")
 
-    monkeypatch.setattr(delivery.servers, "choose", choose)
+    monkeypatch.setattr("awslambda.servers.choose", choose)
     one = Dispatcher(server)
     rounds(server, [one], 1)
     server.table.add(1, "a")
@@ -470,9 +468,7 @@ def test_an_error_that_nobody_thought_of_is_an_attempt_and_delivery_goes_on(serv
     assert not server.table.rows
 
 
-def test_the_answer_is_read_by_the_mapping_as_it_was_when_the_batch_was_sent(
-    server: Server, answer: list[Any]
-) -> None:
+def test_the_answer_is_read_by_the_mapping_as_it_was_when_the_batch_was_sent(server: Server, answer: list[Any]) -> None:
     server.mappings = [Mapping(1, "users", "f", "app", batch_size=2, report_failures=True)]
     one = Dispatcher(server)
     rounds(server, [one], 1)

@@ -481,7 +481,7 @@ def test_records_that_somebody_deleted_are_not_sent_and_hold_nothing_up() -> Non
 
 
 def test_throttling_slows_a_mapping_and_burns_no_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
     bench = Bench(replace(MAPPING, batch_size=1, parallelization_factor=8))
     bench.table.add(1, *[None] * 100)
     bench.look()
@@ -507,7 +507,7 @@ def test_throttling_slows_a_mapping_and_burns_no_attempts(monkeypatch: pytest.Mo
 
 
 def test_batches_that_were_out_together_slow_their_mapping_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
     bench = Bench(replace(MAPPING, batch_size=1, parallelization_factor=8))
     bench.table.add(1, *[None] * 8)
     bench.look()

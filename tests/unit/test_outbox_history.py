@@ -1,4 +1,4 @@
-"""The engine against a model of the table, with writers, faults and takeovers at random: what must hold in any history."""
+"""The engine against a model of the table, with writers, faults and takeovers at random."""
 
 from __future__ import annotations
 
@@ -263,8 +263,6 @@ class World:
         for other in self.sessions[1:]:
             other.leaving |= other.slots
         one = self.sessions[0]
-        one.leaving.clear()
-        one.engine.slots_changed()
         for _ in range(4000):
             self.configure()
             one.claim(set(range(64)))

@@ -276,7 +276,7 @@ class Route:
     @property
     def is_superfluous(self) -> bool:
         """Of a route whose mapping is gone, or of direct messages: nothing is known that would have to be kept."""
-        return self.mapping.id != DIRECT or not (self.queue or self.out or self.failures) and self.is_reported
+        return self.mapping.id != DIRECT or (not (self.queue or self.out or self.failures) and self.is_reported)
 
     def put(self, record: Record) -> None:
         insort(self.queue, record, key=attrgetter("id"))
@@ -337,7 +337,7 @@ class Outbox:
             scan.floor = Floor()
 
     def leave(self, slots: Collection[int]) -> set[int]:
-        """Forgets what has not gone out of slots that are to be given back; those of which nothing is known any more."""
+        """Forgets what has not gone out of slots to be given back; those of which nothing is known any more."""
         held: set[int] = set()
         for scan in self._scans.values() if slots else ():
             for record in [record for record in scan.known.values() if record.slot in slots]:
@@ -381,8 +381,8 @@ class Outbox:
             if not scan.floor.looked(scan.start, snapshot, answer["running"], reached, whole):
                 scan.exhausted = False
                 continue
-            # A due record must not overtake one of its key that was ready until this look put it behind, nor, above what
-            # the look reached, ready ones that it did not see.
+            # A due record must not overtake one of its key that was ready until this look put it behind, nor, above
+            # what the look reached, ready ones that it did not see.
             behind: dict[int, int] = {}
             for row in reversed(rows):
                 if row[8]:
@@ -664,7 +664,9 @@ class Outbox:
                 if record.key is not None:
                     first[record.key] = min(record.id, first.get(record.key, record.id))
             for key, id in first.items():
-                self._put_behind(route.mapping.id, route.scan, key, bisect(route.scan.waiting.get(key, []), id), settlement)
+                self._put_behind(
+                    route.mapping.id, route.scan, key, bisect(route.scan.waiting.get(key, []), id), settlement
+                )
         self._delivered, self._died, self._retries = [], [], []
         for id, scan in self._scans.items():
             self._make_room(id, scan, settlement)
