@@ -54,6 +54,7 @@ FUNCTIONS = {
     "awslambda._slot(text,uuid)": SUPERUSER,
     "awslambda._slots()": DISPATCHER,
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
+    "awslambda._wake(integer[])": DISPATCHER,
     "awslambda.arm()": SUPERUSER,
     f"awslambda.create_event_source_mapping(regclass,text,{MAPPING})": CALLER,
     "awslambda.delete_event_source_mapping(text)": CALLER,

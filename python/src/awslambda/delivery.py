@@ -233,7 +233,8 @@ class Delivery:
         if look.mappings:
             arguments = (outbox.sql_array(values) for values in (look.mappings, look.floors, look.limits))
             answer = json.loads(self._database.fetch(LOOK, self._bits(), *arguments)[0]["found"])
-            found = self._outbox.looked(look, answer, time.monotonic())
+            looked = time.monotonic()
+            found = self._outbox.looked(look, answer, looked, looked - now)
             self._flushed = answer["flushed"]
         now = time.monotonic()
         if found:

@@ -192,12 +192,10 @@ class Floor:
         """
         still = frozenset(xid for xid in running if not snapshot.has_ended(xid))
         self._running, self._lasting = still, self._running & still
-        at = next(index for index, (id, _) in enumerate(self._marks) if id == start)
-        if any(snapshot.has_ended(xid) for xid in self._marks[at][1]):
-            self._lasting = frozenset()
+        if any(snapshot.has_ended(xid) for id, before in self._marks if id == start for xid in before):
             return False
-        marks = self._marks[: at + 1]
-        for id, before in self._marks[at + 1 :]:
+        marks = [mark for mark in self._marks if mark[0] <= start]
+        for id, before in self._marks[len(marks) :]:
             seen = whole or id <= reached
             marks.append((id, frozenset(x for x in before if not snapshot.has_ended(x)) if seen else before))
         if all(id != reached for id, _ in marks) and reached > start:
@@ -356,17 +354,16 @@ class Outbox:
             room = self._capacity(route) - len(scan.known)
             if room * 2 < self._capacity(route) or (route is not None and not self._may_send(route, now)):
                 continue
-            if now >= scan.full_look_at:
-                scan.floor, scan.full_look_at = Floor(), now + FULL_LOOK
-            scan.start, scan.limit = scan.floor.start(), len(scan.known) + room
+            scan.start = scan.floor.start() if now < scan.full_look_at else 0
+            scan.limit = len(scan.known) + room
             for values, value in zip(
                 (look.mappings, look.floors, look.limits), (id, scan.start, scan.limit), strict=True
             ):
                 values.append(value)
         return look
 
-    def looked(self, look: Look, answer: dict[str, Any], now: float) -> int:
-        """Takes in what a look found; how many records are new."""
+    def looked(self, look: Look, answer: dict[str, Any], now: float, took: float = 0.0) -> int:
+        """Takes in what a look, which took so long, found; how many records are new."""
         self._skew = answer["now"] - now
         snapshot = Snapshot(answer["snapshot"])
         found: dict[int, list[list[Any]]] = {id: [] for id in look.mappings}
@@ -394,7 +391,9 @@ class Outbox:
             ]  # fmt: skip
             for row in fresh:
                 self._load(scan, row)
-            scan.exhausted = whole and not fresh
+            scan.exhausted = whole and not fresh and not any(row[8] for row in rows)
+            if scan.start == 0:
+                scan.full_look_at = now + max(FULL_LOOK, 20 * took)
             new += len(fresh)
         for route in self._routes.values():
             if route.mapping.id == DIRECT and route.queue and not self._may_send(route, now):
@@ -462,13 +461,9 @@ class Outbox:
         size = 0.0
         factor, added = ADDED[mapping.event_format]
         largest = LARGEST_BATCH[mapping.invocation_type]
-        position = 0
-        for position, record in enumerate(route.queue, 1):
-            if scan.known.get(record.id) is not record:
-                continue  # it went behind another one
-            if self._is_too_old(route, record, now):
-                scan.take(record)
-                self._die(route, [record], "RecordAgeExceeded", "older than maximum_record_age", counted=False)
+        rest: list[Record] = []
+        for at, record in enumerate(route.queue):
+            if self._passes_over(route, record, now):
                 continue
             if record.key is not None and (
                 (record.key in scan.busy and record.key not in keys) or scan.waiting[record.key][0] != record.id
@@ -476,21 +471,29 @@ class Outbox:
                 skipped.append(record)
                 continue
             weight = factor * record.size + added
-            if picked and size + weight > largest:
-                position -= 1
+            if picked and (size + weight > largest or len(picked) == mapping.batch_size):
+                rest = route.queue[at:]
                 break
             scan.take(record)
             if record.key is not None:
                 keys.add(record.key)
             picked.append(record)
             size += weight
-            if len(picked) == mapping.batch_size:
-                break
-        route.queue = skipped + route.queue[position:]
+        route.queue = skipped + rest
         if not picked:
             return None
         route.out += 1
         return Batch(route, picked)
+
+    def _passes_over(self, route: Route, record: Record, now: float) -> bool:
+        """A record that is not there any more, since it went behind another one; or one that is too old to go."""
+        if route.scan.known.get(record.id) is not record:
+            return True
+        if self._is_too_old(route, record, now):
+            route.scan.take(record)
+            self._die(route, [record], "RecordAgeExceeded", "older than maximum_record_age", counted=False)
+            return True
+        return False
 
     def _is_too_old(self, route: Route, record: Record, now: float) -> bool:
         age = route.mapping.maximum_record_age
