@@ -397,7 +397,7 @@ def test_a_proxy_of_the_environment_tunnels_tls(aws: LocalAWS, endpoint: Start, 
         assert [request.path for request in proxy.requests] == [f"127.0.0.1:{secure.port}"]
         assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpodW50ZXIy"
         proxy.behaviour = answer(407)
-        secure.close_connections()
+        proxy.close_connections()
         with raises("08001", "the proxy 127.0.0.1: it refused: 407", "Nothing was sent") as caught:
             sql("SELECT awslambda_fn('f', '1')")
         assert "hunter2" not in str(caught.value)
