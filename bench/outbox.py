@@ -37,8 +37,8 @@ def enqueueing(cluster: Cluster, connect: Callable[[], Connection]) -> list[Row]
         tps: dict[str, list[float]] = {"plain": [], "mapped": []}
         took: dict[str, list[float]] = {"plain": [], "mapped": []}
         for _ in range(ROUNDS):
-            for table in tps:
-                tps[table].append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
+            for table, rates in tps.items():
+                rates.append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
         session.execute("TRUNCATE awslambda.outbox")
         for _ in range(ROUNDS):
             for table, times in took.items():

@@ -18,7 +18,7 @@ def main() -> None:
     """Prints the port it listens on; ends with its standard input."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    arrivals = Path(sys.argv[1]).open("wb", buffering=0) if len(sys.argv) > 1 else None
+    arrivals = Path(sys.argv[1]).open("wb", buffering=0) if len(sys.argv) > 1 else None  # noqa: SIM115
     ready = selectors.DefaultSelector()
     ready.register(listener, selectors.EVENT_READ)
     ready.register(sys.stdin, selectors.EVENT_READ)

@@ -96,7 +96,8 @@ RELATIONS = {
     "awslambda.event_source_mapping_id_seq": {},
     "awslambda.home": {},
     "awslambda.outbox": {
-        CALLER: "INSERT (due_at, enqueued_at, function_name, invocation_type, keep_results, key, payload, server), SELECT"
+        CALLER: "INSERT (due_at, enqueued_at, function_name, invocation_type, keep_results, key, payload, server), "
+        "SELECT"
     },
     "awslambda.outbox_id_seq": {},
     "awslambda.status": {CALLER: "SELECT", DISPATCHER: "SELECT"},

@@ -16,8 +16,7 @@ from tests.history.workload import Mix
 NEVER = ("FULL_LOOK = 10.0", "FULL_LOOK = 1e9")
 # A look that began too high is taken for a good one.
 UNCHECKED = (
-    """        if any(snapshot.has_ended(xid) for xid in self._marks[at][1]):
-            self._lasting = frozenset()
+    """        if any(snapshot.has_ended(xid) for id, before in self._marks if id == start for xid in before):
             return False
 """,
     "",
@@ -90,8 +89,8 @@ MUTANTS: Mapping[str, Mutant] = dict([
                                       AND l.objid = s AND l.pid = pg_backend_pid())
                            OR pg_try_advisory_lock(1635218284, s))) AS mine
                  CROSS JOIN unnest(mappings, floors, limits) AS m (mapping, floor, most)"""),
-                ("o.id > m.floor AND (slots >>", "o.id > m.floor AND (mine.held >>"),
-                ("<= moment AND (slots >>", "<= moment AND (mine.held >>"),
+                ("o.id > m.floor AND (slots = -1 OR (slots >>", "o.id > m.floor AND ((mine.held >>"),
+                ("<= moment AND (slots = -1 OR (slots >>", "<= moment AND ((mine.held >>"),
             ]},
             python={"delivery.py": [
                 ("share = math.ceil(len(SLOTS) / max(1, state[\"dispatchers\"]))", "share = len(SLOTS)"),

@@ -1,6 +1,7 @@
 """The table awslambda.outbox and its writers, without Postgres: what sql/awslambda/60_delivery.sql does, row by row.
 
-Transactions have an id before they draw ids of records, commit late or roll back; a look reads the sequence, the running
+Transactions have an id before they draw ids of records, commit late or roll back; a look reads the sequence, the
+running
 transactions and the rows in this order, and others may get in between.
 """
 
@@ -156,7 +157,8 @@ class Table:
             if behind and was_due:
                 self._promote(row.mapping, [row.key])
         return {
-            "last": last, "running": running, "snapshot": snapshot, "now": self.now, "flushed": True, "records": records,
+            "last": last, "running": running, "snapshot": snapshot, "now": self.now, "flushed": True,
+            "records": records,
         }  # fmt: skip
 
     def settle(self, settlement: dict[str, Any]) -> None:

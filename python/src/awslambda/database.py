@@ -195,7 +195,7 @@ class PsycopgDatabase:
 
 
 def is_data_error(error: Exception) -> bool:
-    """Whether a value is to blame (SQLSTATE class 22, or bytes that are no text), and the session is as good as before."""
+    """Whether a value is to blame: SQLSTATE class 22, or bytes that are no text. The session is as good as before."""
     return isinstance(error, UnicodeDecodeError) or str(getattr(error, "sqlstate", "")).startswith("22")
 
 

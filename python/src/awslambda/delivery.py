@@ -43,8 +43,8 @@ RELEASE = "SELECT awslambda._release($1::int[])"
 LOOK = "SELECT awslambda._look($1::bigint, $2::int[], $3::bigint[], $4::int[])::text AS found"
 BATCHES = (
     "SELECT b.body, pg_catalog.to_json(b.ids)::text AS ids, pg_catalog.to_json(b.message_ids)::text AS message_ids "
-    "FROM ROWS FROM (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS r (mapping, ids, n) "
-    "CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
+    "FROM ROWS FROM (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::text[])) "
+    "WITH ORDINALITY AS r (mapping, ids, n) CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
 )
 TOGETHER = 16_000_000  # bytes of records that are asked for at once
 SETTLE = "SELECT awslambda._settle($1::json)"
@@ -163,7 +163,7 @@ class Delivery:
                 self._database.check_interrupts()
 
     def close(self) -> None:
-        """Ends the helper threads; what they are doing is thrown away. Gives the slots back if the session still lives."""
+        """Ends the helper threads, whose work is thrown away. Gives the slots back if the session still lives."""
         self._closed.set()
         for _ in range(self._threads):
             self._work.put(None)

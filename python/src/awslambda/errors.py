@@ -169,8 +169,8 @@ class ServerNotChosen(LambdaError):
 
     sqlstate = "22023"
     hint = (
-        "Name one in the argument server of the long forms (awslambda.invoke, awslambda.enqueue), or name one of them aws: "
-        "that one is the default."
+        "Name one in the argument server of the long forms (awslambda.invoke, awslambda.enqueue), or name one of them "
+        "aws: that one is the default."
     )
 
 
