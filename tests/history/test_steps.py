@@ -57,8 +57,8 @@ class Steps(World):
             lambda: self.stub.count().get(function, 0) >= number, f"{function} was called {number} times", seconds
         )
 
-    def drain(self, seconds: float = 60) -> None:
-        wait_until(self.drained, "the outbox is empty", seconds)
+    def drain(self, quiet: float = 60) -> None:
+        wait_until(self.drained, "the outbox is empty", quiet)
 
     def noted(self, kind: str, client: str, start: float) -> None:
         self.faults.append(Fault(kind, start, time.monotonic(), client))
