@@ -22,9 +22,7 @@ CREATE TABLE awslambda.outbox (
 CREATE OR REPLACE FUNCTION awslambda._slot(key text, message_id uuid)
 RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $function$
-  SELECT (pg_catalog.hashtextextended(COALESCE(key, message_id::pg_catalog.text), 0) OPERATOR(pg_catalog.&) 63)::pg_catalog.int4
-$function$;
+RETURN (hashtextextended(coalesce(key, message_id::text), 0) & 63)::int;
 
 CREATE INDEX outbox_due ON awslambda.outbox (mapping, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_behind ON awslambda.outbox (hashtextextended(key, mapping), id) WHERE due_at IS NOT NULL;

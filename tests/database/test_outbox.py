@@ -80,8 +80,8 @@ def test_the_long_form_takes_everything(caller: Sql, sql: Sql) -> None:
         " server => 'reports', keep_results => '1 day')"
     )
     assert caller(
-        "SELECT key, due_at - now() BETWEEN '59 min' AND '1 h' AND due_at - enqueued_at < '1 s', invocation_type, server,"
-        " keep_results::text"
+        "SELECT key, due_at - now() BETWEEN '59 min' AND '1 h' AND due_at - enqueued_at < '1 s',"
+        " invocation_type, server, keep_results::text"
         " FROM awslambda.outbox"
     ) == ("k", True, "RequestResponse", "reports", "1 day")
 
