@@ -21,8 +21,10 @@ CREATE TABLE awslambda.outbox (
 -- Of 64: dispatchers share the records by it. Not a column: a generated one would cost each statement that writes here.
 CREATE OR REPLACE FUNCTION awslambda._slot(key text, message_id uuid)
 RETURNS int
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (hashtextextended(coalesce(key, message_id::text), 0) & 63)::int;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE  -- without SET, and with every name qualified: so that it is inlined
+AS $function$
+  SELECT (pg_catalog.hashtextextended(COALESCE(key, message_id::pg_catalog.text), 0) OPERATOR(pg_catalog.&) 63)::pg_catalog.int4
+$function$;
 
 CREATE INDEX outbox_due ON awslambda.outbox (mapping, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_behind ON awslambda.outbox (hashtextextended(key, mapping), id) WHERE due_at IS NOT NULL;
