@@ -621,6 +621,7 @@ DECLARE
   pair_column text;    -- of a primary key that has one column, else NULL
   in_place boolean;    -- rows without a primary key are paired by position
   latest json;
+  two json[];          -- the first rows
   head text;           -- of the record, from the value of eventName to that of key
   before text;
   after text;
@@ -694,6 +695,14 @@ BEGIN
     END IF;
     IF sent IS NULL AND m.filter IS NULL AND key_column IS NOT NULL THEN
       -- What the statement below does too; but its subqueries take longer to start than one row to capture.
+      two := ARRAY(SELECT row_to_json(t.*) FROM affected_rows AS t LIMIT 2);
+      IF cardinality(two) = 1 AND strpos(two[1]::text, '\u') = 0 THEN
+        key_label := key_label || (two[1] -> key_column) || '}';
+        INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
+        VALUES ((stem || to_hex(numbers + 1))::uuid, m.id, key_label,
+                awslambda._json(head || key_label || before || two[1], after), actor);
+        RETURN NULL;
+      END IF;
       INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
       SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, replace(k.key, mark, '\u'),
              awslambda._json(replace(head || k.key || before || k.one, mark, '\u'), after), actor
