@@ -458,3 +458,12 @@ def test_results_need_an_id_and_a_time(own: Sql) -> None:
         own("SELECT awslambda.result(NULL)")
     with raises("22004", "wait must not be NULL"):
         own("SELECT awslambda.result(gen_random_uuid(), NULL)")
+
+
+def test_dispatch_in_a_transaction_block_is_refused_in_words(connect: Connect) -> None:
+    session = connect()
+    session.execute("BEGIN")
+    with raises("2D000", "CALL awslambda.dispatch cannot be in a transaction block"):
+        session.execute("CALL awslambda.dispatch()")
+    session.execute("ROLLBACK")
+    session.execute("CALL awslambda.dispatch()")
