@@ -32,6 +32,16 @@ SELECT t.oid::regtype::text AS name, obj_description(t.oid, 'pg_type') AS commen
    AND d.classid = 'pg_type'::regclass AND t.typtype = 'c'
  GROUP BY t.oid ORDER BY 1
 """
+TABLES = """
+SELECT CASE c.relkind WHEN 'v' THEN 'View' ELSE 'Table' END AS kind, c.oid::regclass::text AS name,
+       obj_description(c.oid, 'pg_class') AS comment,
+       array_agg(ARRAY[a.attname, format_type(a.atttypid, a.atttypmod)] ORDER BY a.attnum) AS columns
+  FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid JOIN pg_class c ON c.oid = d.objid
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND a.attname NOT LIKE '\\_%'
+ WHERE e.extname = 'awslambda' AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass
+   AND c.relkind IN ('r', 'v') AND c.relname NOT LIKE '\\_%'
+ GROUP BY c.oid ORDER BY 2
+"""
 OTHERS = """
 SELECT 'Schema' AS kind, n.nspname AS name, obj_description(n.oid, 'pg_namespace') AS comment
   FROM pg_namespace n WHERE n.nspname IN ('awslambda', 'aws_commons', 'aws_lambda')
@@ -44,7 +54,9 @@ SELECT 'Foreign data wrapper', w.fdwname, obj_description(w.oid, 'pg_foreign_dat
 def meanings() -> dict[str, dict[str, str]]:
     """What the comments in sql/ say: by name of a function or type, then of its argument or column."""
     found: dict[str, dict[str, str]] = {}
-    declaration = re.compile(r"^CREATE (?:OR REPLACE )?(?:FUNCTION|TYPE) ([\w@.]+)(?: AS )?\(\n(.*?)^\)", re.M | re.S)
+    declaration = re.compile(
+        r"^CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE|TYPE|TABLE) ([\w@.]+)(?: AS| )? ?\(\n(.*?)^\)", re.M | re.S
+    )
     for file in sorted(SQL.glob("*/[0-9]*.sql")):
         for declared in declaration.finditer(file.read_text("utf-8")):
             comments = re.findall(r"^ +(?!OUT )(\w+) .*?-- (.*)$", declared[2], re.M)
@@ -63,19 +75,19 @@ def reference(session: psycopg.Connection[Any]) -> Iterator[str]:
     last = ""
     for schema, name, arguments, result, comment in session.execute(FUNCTIONS):
         qualified = name if schema == "public" else f"{schema}.{name}"
-        every = re.split(r", (?=\w+ )", arguments)
-        listed = [split(argument) for argument in every if not argument.startswith("OUT ")]
+        every = re.split(r", (?=\w+ )", arguments) if arguments else []
+        listed = [split(argument.removeprefix("IN ")) for argument in every if not argument.startswith("OUT ")]
         columns = ", ".join(one.removeprefix("OUT ") for one in every if one.startswith("OUT "))
-        returned = f"({columns})" if columns else result
+        returned = f" → ({columns})" if columns else f" → {result}" if result else ""
         if qualified != last:
             yield from ["", f"## {qualified}"]
         yield from [
             "",
-            f"`{qualified}({', '.join(f'{a} {kind}' for a, kind, _ in listed)}) → {returned}`",
+            f"`{qualified}({', '.join(f'{a} {kind}' for a, kind, _ in listed)}){returned}`",
             "",
             plain(comment),
         ]
-        if qualified != last:
+        if qualified != last and listed:
             yield from ["", "| argument | type | default | meaning |", "|---|---|---|---|"]
             for argument, kind, default in listed:
                 yield f"| `{argument}` | `{kind}` | {default} | {meaning.get(qualified, {}).get(argument, '')} |"
@@ -84,6 +96,10 @@ def reference(session: psycopg.Connection[Any]) -> Iterator[str]:
         yield from ["", f"## Type {name}", "", plain(comment), "", "| column | type | meaning |", "|---|---|---|"]
         for column, kind in columns:
             yield f"| `{column}` | `{kind}` | {meaning.get(name, {}).get(column, '')} |"
+    for kind, name, comment, columns in session.execute(TABLES):
+        yield from ["", f"## {kind} {name}", "", plain(comment), "", "| column | type | meaning |", "|---|---|---|"]
+        for column, of_type in columns:
+            yield f"| `{column}` | `{of_type}` | {meaning.get(name, {}).get(column, '')} |"
     for kind, name, comment in session.execute(OTHERS):
         yield from ["", f"## {kind} {name}", "", plain(comment)]
 
@@ -92,7 +108,7 @@ def split(argument: str) -> tuple[str, str, str]:
     """Name, type and default of an argument."""
     declared, _, default = argument.partition(" DEFAULT ")
     name, kind = declared.split(" ", 1)
-    default = re.sub(r"::[\w ]+$", "", default)
+    default = re.sub(r"::[\w ]+(\[\])?$", "", default)
     return name, kind, f"`{default}`" if default else "none"
 
 

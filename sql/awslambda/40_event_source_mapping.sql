@@ -60,7 +60,7 @@ ALTER TABLE awslambda.event_source_mapping ENABLE ROW LEVEL SECURITY;
 CREATE POLICY see ON awslambda.event_source_mapping FOR SELECT
   USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source));
 CREATE POLICY make ON awslambda.event_source_mapping FOR INSERT
-  WITH CHECK (role OPERATOR(pg_catalog.=) pg_catalog.quote_ident(current_user)::pg_catalog.regrole AND awslambda._may_map(source, function_name, server));
+  WITH CHECK (role OPERATOR(pg_catalog.=) pg_catalog.quote_ident(current_user)::pg_catalog.regrole AND awslambda._may_map(source, function_name, server));  -- noqa: LT01
 CREATE POLICY change ON awslambda.event_source_mapping FOR UPDATE
   USING (pg_catalog.pg_has_role(role, 'MEMBER') OR awslambda._owns(source))
   WITH CHECK (pg_catalog.pg_has_role(role, 'MEMBER') AND awslambda._may_map(source, function_name, server));
@@ -382,7 +382,7 @@ $function$;
 CREATE TRIGGER made AFTER INSERT ON awslambda.event_source_mapping
   FOR EACH ROW WHEN (NEW._relations IS NULL) EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER changed AFTER UPDATE ON awslambda.event_source_mapping
-  FOR EACH ROW WHEN (OLD.operations OPERATOR(pg_catalog.<>) NEW.operations)
+  FOR EACH ROW WHEN (OLD.operations OPERATOR(pg_catalog.<>) NEW.operations)  -- noqa: LT01
   EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
 CREATE TRIGGER gone AFTER DELETE ON awslambda.event_source_mapping
   FOR EACH ROW EXECUTE FUNCTION awslambda._carry_out_event_source_mapping();
@@ -621,6 +621,7 @@ DECLARE
   pair_column text;    -- of a primary key that has one column, else NULL
   in_place boolean;    -- rows without a primary key are paired by position
   latest json;
+  two json[];          -- the first rows
   head text;           -- of the record, from the value of eventName to that of key
   before text;
   after text;
@@ -694,6 +695,14 @@ BEGIN
     END IF;
     IF sent IS NULL AND m.filter IS NULL AND key_column IS NOT NULL THEN
       -- What the statement below does too; but its subqueries take longer to start than one row to capture.
+      two := ARRAY(SELECT row_to_json(t.*) FROM affected_rows AS t LIMIT 2);
+      IF cardinality(two) = 1 AND strpos(two[1]::text, '\u') = 0 THEN
+        key_label := key_label || (two[1] -> key_column) || '}';
+        INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
+        VALUES ((stem || to_hex(numbers + 1))::uuid, m.id, key_label,
+                awslambda._json(head || key_label || before || two[1], after), actor);
+        RETURN NULL;
+      END IF;
       INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
       SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, replace(k.key, mark, '\u'),
              awslambda._json(replace(head || k.key || before || k.one, mark, '\u'), after), actor
@@ -885,9 +894,9 @@ BEGIN
 END
 $function$;
 
-CREATE EVENT TRIGGER awslambda_follow_ddl ON ddl_command_end
+CREATE EVENT TRIGGER awslambda_follow_ddl ON ddl_command_end  -- noqa: PRS
   WHEN TAG IN ('CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE')
-  EXECUTE FUNCTION awslambda._follow_ddl();  -- noqa: PRS
+  EXECUTE FUNCTION awslambda._follow_ddl();
 
 COMMENT ON EVENT TRIGGER awslambda_follow_ddl IS
   'Keeps event source mappings and their triggers true to tables and partitions that are made, changed, attached or detached.';
@@ -955,8 +964,8 @@ BEGIN
 END
 $function$;
 
-CREATE EVENT TRIGGER awslambda_follow_drop ON sql_drop
-  EXECUTE FUNCTION awslambda._follow_drop();  -- noqa: PRS
+CREATE EVENT TRIGGER awslambda_follow_drop ON sql_drop  -- noqa: PRS
+  EXECUTE FUNCTION awslambda._follow_drop();
 
 COMMENT ON EVENT TRIGGER awslambda_follow_drop IS
   'Removes the event source mappings of tables that are dropped; what was pending becomes dead letters.';

@@ -21,7 +21,7 @@ CREATE TABLE awslambda.outbox (
 -- Of 64: dispatchers share the records by it. Not a column: a generated one would cost each statement that writes here.
 CREATE OR REPLACE FUNCTION awslambda._slot(key text, message_id uuid)
 RETURNS int
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE  -- without SET, and with every name qualified: so that it is inlined
 AS $function$
   SELECT (pg_catalog.hashtextextended(COALESCE(key, message_id::pg_catalog.text), 0) OPERATOR(pg_catalog.&) 63)::pg_catalog.int4
 $function$;

@@ -343,7 +343,7 @@ AS $python$
 plpython.dispatch(plpy, max_duration)
 $python$;
 
-COMMENT ON PROCEDURE awslambda.dispatch(interval) IS
+COMMENT ON PROCEDURE awslambda.dispatch(interval) IS  -- noqa: LT01
   'Delivers what is in the outbox, as the program `awslambda dispatch` does, from psql or pg_cron: until nothing is due or max_duration has passed. Not in a transaction block (2D000). No transaction is open while functions run.';
 
 CREATE VIEW awslambda.status WITH (security_barrier) AS

@@ -80,8 +80,8 @@ def test_the_long_form_takes_everything(caller: Sql, sql: Sql) -> None:
         " server => 'reports', keep_results => '1 day')"
     )
     assert caller(
-        "SELECT key, due_at - now() BETWEEN '59 min' AND '1 h' AND due_at - enqueued_at < '1 s', invocation_type, server,"
-        " keep_results::text"
+        "SELECT key, due_at - now() BETWEEN '59 min' AND '1 h' AND due_at - enqueued_at < '1 s',"
+        " invocation_type, server, keep_results::text"
         " FROM awslambda.outbox"
     ) == ("k", True, "RequestResponse", "reports", "1 day")
 
@@ -458,3 +458,12 @@ def test_results_need_an_id_and_a_time(own: Sql) -> None:
         own("SELECT awslambda.result(NULL)")
     with raises("22004", "wait must not be NULL"):
         own("SELECT awslambda.result(gen_random_uuid(), NULL)")
+
+
+def test_dispatch_in_a_transaction_block_is_refused_in_words(connect: Connect) -> None:
+    session = connect()
+    session.execute("BEGIN")
+    with raises("2D000", "CALL awslambda.dispatch cannot be in a transaction block"):
+        session.execute("CALL awslambda.dispatch()")
+    session.execute("ROLLBACK")
+    session.execute("CALL awslambda.dispatch()")

@@ -55,6 +55,7 @@ EXPECTED = {
     errors.ResponseNotJson: Outcome.HALTED,
     errors.ResponseNotText: Outcome.HALTED,
     errors.NotLoaded: Outcome.HALTED,
+    errors.InTransactionBlock: Outcome.HALTED,
     errors.NotSupported: Outcome.HALTED,
 }
 

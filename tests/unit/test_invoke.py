@@ -289,7 +289,7 @@ class Recorder(Connections):
         self.sent.append((endpoint, request))
         if len(self.sent) <= self.refused:
             raise ConnectError("Connection refused")
-        return Answer(200, {}, b"{}")  # type: ignore[arg-type]
+        return Answer(200, {}, b"{}")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ LOOK = "SELECT awslambda._look($1::bigint, $2::int[], $3::bigint[], $4::int[])::
 BATCHES = (
     "SELECT b.body, pg_catalog.to_json(b.ids)::text AS ids, pg_catalog.to_json(b.message_ids)::text AS message_ids "
     "FROM ROWS FROM (pg_catalog.unnest($1::int[]), pg_catalog.unnest($2::text[])) "
-    "WITH ORDINALITY AS r (mapping, ids, n) CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
+    "WITH ORDINALITY AS r (mapping, ids, n) "
+    "CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
 )
 TOGETHER = 16_000_000  # bytes of records that are asked for at once
 SETTLE = "SELECT awslambda._settle($1::json)"

@@ -252,6 +252,13 @@ class NotLoaded(LambdaError):
     hint = "Other plpython code of this session may have loaded another version of what it needs: reconnect."
 
 
+class InTransactionBlock(LambdaError):
+    """CALL awslambda.dispatch cannot be in a transaction block."""
+
+    sqlstate = "2D000"
+    hint = "It commits while it delivers: call it outside of BEGIN and COMMIT and of functions, with autocommit on."
+
+
 class NotSupported(LambdaError):
     """{reason}"""
 

@@ -242,6 +242,10 @@ def dispatch(backend: Backend, max_duration: str | None) -> None:
     from awslambda import delivery, waits
 
     end = time.monotonic() + backend.database.seconds(_not_null("max_duration", max_duration))
+    try:
+        backend.plpy.commit()
+    except backend.plpy.spiexceptions.InvalidTransactionTermination:
+        raise errors.InTransactionBlock from None
     database = CommittingDatabase(backend.plpy)
     database.fetch("SELECT awslambda._check_home()")
     session = delivery.Delivery(database, CONCURRENCY, waits.start_helper)
