@@ -239,9 +239,9 @@ BEGIN
       HINT = 'It is empty, or {ReportBatchItemFailures}.';
   END IF;
   NEW.function_response_types := ARRAY(SELECT DISTINCT t FROM unnest(NEW.function_response_types) AS t);
-  IF NEW.keep_results < '0' THEN
+  IF NEW.keep_results NOT BETWEEN '0' AND '10 years' THEN  -- as for a message: the end is a timestamp
     RAISE invalid_parameter_value USING MESSAGE = format('invalid keep_results: %L', NEW.keep_results),
-      HINT = 'It is the time for which results can be read, or 0 to keep none.';
+      HINT = 'It is the time for which results can be read, at most 10 years, or 0 to keep none.';
   END IF;
   IF NEW.invocation_type = 'Event' AND (NEW.function_response_types <> '{}' OR NEW.keep_results IS NOT NULL) THEN
     RAISE invalid_parameter_value USING
