@@ -216,3 +216,29 @@ def test_another_major_has_the_program_dead_letters_and_results(
     assert sql("SELECT count(*) FROM awslambda.event_source_mapping") == 0
     sql("DROP OWNED BY deliverer")
     sql("DROP ROLE deliverer")
+
+
+def test_a_virtual_generated_column_is_no_part_of_a_record(delivery: Delivery) -> None:
+    if delivery.major < 18:
+        pytest.skip("PostgreSQL 18 has the first")
+    sql = delivery.sql
+    record = """
+        SELECT payload ->> 'new', payload ->> 'old', payload ->> 'changed'
+          FROM awslambda.outbox ORDER BY id DESC LIMIT 1
+    """
+    sql("CREATE TABLE plain (id int PRIMARY KEY, one int, two int GENERATED ALWAYS AS (one * 2) STORED)")
+    sql("SELECT awslambda.create_event_source_mapping('plain', 'f')")
+    sql("ALTER TABLE plain ADD three int GENERATED ALWAYS AS (one * 3)")
+    sql("INSERT INTO plain VALUES (1, 1)")
+    assert sql(record) == ('{"id":1,"one":1,"two":2}', None, "[]")
+    sql("ALTER TABLE plain RENAME one TO uno")
+    sql("UPDATE plain SET uno = 5")
+    assert sql(record) == ('{"id":1,"uno":5,"two":10}', '{"id":1,"uno":1,"two":2}', '["uno","two"]')
+    sql("UPDATE plain SET uno = 5")  # as in any table, while there is no option columns
+    assert sql(record) == ('{"id":1,"uno":5,"two":10}', '{"id":1,"uno":5,"two":10}', "[]")
+    for option in ("columns => '{id,three}'", "key => '{three}'"):
+        with raises("22023", "column three of table plain is a virtual generated column", "STORED"):
+            sql(f"SELECT awslambda.update_event_source_mapping('plain_f', {option})")
+    sql("ALTER TABLE plain DROP three, ADD four int DEFAULT 4")
+    sql("INSERT INTO plain VALUES (2, 2)")
+    assert sql(record) == ('{"id":2,"uno":2,"two":4,"four":4}', None, "[]")
