@@ -27,6 +27,7 @@ CREATE TABLE awslambda.event_source_mapping (
   -- Resolved when the mapping or its source changes, so that a statement on the source looks up nothing else.
   _primary_key text[],
   _key text[],
+  _stored text[],                                       -- columns, where triggers do not see all of them
   _relations regclass[]                                 -- have the triggers: the source and its partitions; NULL: none yet
 );
 
@@ -80,6 +81,19 @@ AS $function$
    WHERE i.indrelid = source AND i.indisprimary AND k.place <= i.indnkeyatts
 $function$;
 
+-- The columns of a table without the virtual generated ones of PostgreSQL 18 and later, which are NULL in what triggers see;
+-- NULL if it has none of those.
+CREATE OR REPLACE FUNCTION awslambda._stored(source regclass)
+RETURNS text[]
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated <> 'v')
+    FROM pg_attribute AS a
+   WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
+  HAVING bool_or(a.attgenerated = 'v')
+$function$;
+
 -- A table with its partitions and inheritance children of all levels; not temporary ones, which go without an event.
 CREATE OR REPLACE FUNCTION awslambda._family(source regclass)
 RETURNS regclass[]
@@ -120,7 +134,7 @@ BEGIN
   SELECT e.key INTO word
     FROM jsonb_each(to_jsonb(NEW)) AS e
    WHERE e.value = 'null'
-     AND e.key NOT IN ('columns', 'filter', 'key', 'server', 'on_failure', 'keep_results', '_primary_key', '_key', '_relations');
+     AND e.key NOT IN ('columns', 'filter', 'key', 'server', 'on_failure', 'keep_results', '_primary_key', '_key', '_stored', '_relations');
   IF FOUND THEN
     RAISE null_value_not_allowed USING MESSAGE = format('%s must not be NULL', word),
       HINT = 'Leave it out for its default.';
@@ -200,6 +214,14 @@ BEGIN
   END IF;
   NEW._primary_key := awslambda._primary_key(NEW.source);
   NEW._key := coalesce(NEW.key, NEW._primary_key);
+  NEW._stored := awslambda._stored(NEW.source);
+  IF NOT (NEW.columns || NEW.key) <@ NEW._stored THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format(
+        'column %I of table %s is a virtual generated column',
+        (SELECT g FROM unnest(NEW.columns || NEW.key) AS g WHERE g <> ALL (NEW._stored) LIMIT 1), relation.relname),
+      HINT = 'Triggers do not see its value: take the columns that it is made of, or one that is STORED.';
+  END IF;
 
   IF NEW.event_format NOT IN ('postgresql', 'sqs', 'kinesis') THEN
     RAISE invalid_parameter_value USING MESSAGE = format('invalid event_format: %L', NEW.event_format),
@@ -239,9 +261,9 @@ BEGIN
       HINT = 'It is empty, or {ReportBatchItemFailures}.';
   END IF;
   NEW.function_response_types := ARRAY(SELECT DISTINCT t FROM unnest(NEW.function_response_types) AS t);
-  IF NEW.keep_results < '0' THEN
+  IF NEW.keep_results NOT BETWEEN '0' AND '10 years' THEN  -- as for a message: the end is a timestamp
     RAISE invalid_parameter_value USING MESSAGE = format('invalid keep_results: %L', NEW.keep_results),
-      HINT = 'It is the time for which results can be read, or 0 to keep none.';
+      HINT = 'It is the time for which results can be read, at most 10 years, or 0 to keep none.';
   END IF;
   IF NEW.invocation_type = 'Event' AND (NEW.function_response_types <> '{}' OR NEW.keep_results IS NOT NULL) THEN
     RAISE invalid_parameter_value USING
@@ -310,7 +332,8 @@ DECLARE
 BEGIN
   SELECT * INTO m FROM awslambda.event_source_mapping AS e WHERE e.id = mapping;
   family := awslambda._family(m.source);
-  IF family IS NOT DISTINCT FROM m._relations AND awslambda._primary_key(m.source) IS NOT DISTINCT FROM m._primary_key THEN
+  IF family IS NOT DISTINCT FROM m._relations AND awslambda._primary_key(m.source) IS NOT DISTINCT FROM m._primary_key
+     AND awslambda._stored(m.source) IS NOT DISTINCT FROM m._stored THEN
     RETURN;
   END IF;
   SELECT c.oid::regclass INTO relation FROM pg_class AS c WHERE c.oid = ANY (family) AND c.relkind = 'f' LIMIT 1;
@@ -635,13 +658,13 @@ BEGIN
   IF pg_current_xact_id_if_assigned() IS NULL THEN
     RETURN NULL;  -- no row was changed
   END IF;
-  SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._relations INTO m
+  SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._stored, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
    WHERE e.id = TG_ARGV[0]::int;
   IF NOT FOUND THEN
     RETURN NULL;  -- it was made after this transaction's snapshot
   END IF;
-  sent := m.columns;
+  sent := coalesce(m.columns, m._stored);
 
   IF TG_RELID <> m.source THEN
     -- A partition may have been attached after this transaction's snapshot: pg_partition_ancestors knows of it.
@@ -809,7 +832,7 @@ BEGIN
               FROM event AS v
             OFFSET 0
           ) AS k
-         WHERE sent IS NULL OR k.name <> 'UPDATE' OR k.changed IS NOT NULL
+         WHERE sent IS NOT DISTINCT FROM m._stored OR k.name <> 'UPDATE' OR k.changed IS NOT NULL
         OFFSET 0
       ) AS r
      WHERE m.filter IS NULL OR awslambda._passes(r.payload, m.filter)

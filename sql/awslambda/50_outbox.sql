@@ -271,6 +271,8 @@ CREATE POLICY see ON awslambda.outbox FOR SELECT USING (
   END);
 CREATE POLICY enqueue ON awslambda.outbox FOR INSERT WITH CHECK (
   mapping = 0 AND attempts = 0 AND last_error IS NULL AND role = quote_ident(current_user)::regrole
+  -- What cannot be added to or subtracted would stop the delivery of all.
+  AND isfinite(enqueued_at) AND coalesce(keep_results BETWEEN '0' AND '10 years', TRUE)
   AND coalesce(isfinite(due_at), TRUE) AND awslambda._may_call(function_name, server));
 
 CREATE POLICY see ON awslambda.dead_letter FOR SELECT USING (

@@ -25,7 +25,8 @@ DECLARE
     'awslambda.delete_event_source_mapping(text)',
     -- What those, row security and the check of a mapping run with the rights of the caller.
     'awslambda._buried(int)', 'awslambda._filter(text)', 'awslambda._may_call(text, text)',
-    'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)'];
+    'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)',
+    'awslambda._stored(regclass)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN

@@ -658,6 +658,7 @@ def test_a_source_that_cannot_be_one(sql: Sql, source: str, sqlstate: str, words
         ("invocation_type => 'Event', function_response_types => '{ReportBatchItemFailures}'", "take RequestResponse"),
         ("invocation_type => 'Event', keep_results => '1 h'", "take RequestResponse"),
         ("keep_results => '-1 h'", "0 to keep none"),
+        ("keep_results => '1000000 years'", "at most 10 years"),
         ("event_format => 'SQS'", "postgresql, sqs and kinesis"),
         ("operations => '{INSERT,UPSERT}'", "INSERT, UPDATE, DELETE and TRUNCATE"),
         ("operations => '{}'", "one at least"),

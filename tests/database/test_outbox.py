@@ -260,6 +260,9 @@ def test_writing_directly_is_tested_as_enqueue_is(caller: Sql, sql: Sql) -> None
     caller(insert, "f", None)
     with raises("42501", "row-level security"):
         caller(insert, "f", "infinity")
+    for column, value in (("keep_results", "11 years"), ("enqueued_at", "-infinity")):
+        with raises("42501", "row-level security"):
+            caller(insert.replace("due_at", column), "f", value)
     sql("CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (allowed_resources 'function:f')")
     with raises("42501", "may not use"):
         caller(insert, "f", None)

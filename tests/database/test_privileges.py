@@ -53,6 +53,7 @@ FUNCTIONS = {
     "awslambda._settle(json)": DISPATCHER,
     "awslambda._slot(text,uuid)": SUPERUSER,
     "awslambda._slots()": DISPATCHER,
+    "awslambda._stored(regclass)": CALLER,
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
     "awslambda._wake(integer[])": DISPATCHER,
     "awslambda.arm()": SUPERUSER,
