@@ -250,7 +250,7 @@ $function$;
 CREATE OR REPLACE FUNCTION awslambda._settle(
   settlement json  -- as outbox.Settlement
 )
-RETURNS void
+RETURNS boolean    -- whether its COMMIT flushes the WAL
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -261,6 +261,7 @@ DECLARE
   gone text[];
   until timestamptz;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'local', true);
   -- Kept results first: they need the rows that are deleted next.
   FOR one IN SELECT * FROM json_to_recordset(settlement -> 'results') AS r (mapping int, ids bigint[], payload text, function_error text) LOOP
     INSERT INTO awslambda._result (message_id, role, payload, function_error, expires_at)
@@ -331,6 +332,7 @@ BEGIN
     SELECT pg_backend_pid(), r.mapping, settlement ->> 'host', r.batches
       FROM json_to_recordset(settlement -> 'sending') AS r (mapping int, batches int);
   END IF;
+  RETURN pg_current_xact_id_if_assigned() IS NOT NULL;
 END
 $function$;
 

@@ -223,8 +223,9 @@ class FakeDatabase:
         return rows
 
     def settle(self, document: str) -> list[dict[str, Any]]:
-        self.server.table.settle(json.loads(document))
-        return []
+        settlement = json.loads(document)
+        self.server.table.settle(settlement)
+        return [{"wrote": any(settlement[name] for name in ("done", "behind", "retry", "dead"))}]
 
     def end(self) -> None:
         """The session is gone, and its locks."""

@@ -48,7 +48,7 @@ BATCHES = (
     "CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
 )
 TOGETHER = 16_000_000  # bytes of records that are asked for at once
-SETTLE = "SELECT awslambda._settle($1::json)"
+SETTLE = "SELECT awslambda._settle($1::json) AS wrote"
 FLUSH = "SELECT awslambda._flush()"
 
 OUTCOMES: list[tuple[type[errors.LambdaError], Outcome]] = [
@@ -249,6 +249,7 @@ class Delivery:
         return str(bits - (1 << 64) if bits >> 63 else bits)
 
     def _settle(self, now: float) -> bool:
+        """Whether something was written, and with it all WAL before it."""
         settlement = self._outbox.settlement()
         document = settlement.as_json()
         if now >= self._next_report:
@@ -258,8 +259,7 @@ class Delivery:
                 document["sending"], document["host"], self._reported = sending, self._host, sending
         if not settlement and "sending" not in document:
             return False
-        self._database.fetch(SETTLE, json.dumps(document))
-        return True
+        return bool(self._database.fetch(SETTLE, json.dumps(document))[0]["wrote"])
 
     # Sending
 
