@@ -398,6 +398,7 @@ def run(plan: Plan) -> Result:
         for _ in range(plan.dispatchers):
             world.dispatch()
         if plan.in_database:
+            wait_until(lambda: len(world.backends("dispatcher-%")) == plan.dispatchers, "the processes are there")
             world.call()
         work = world.work = Workload(
             world.dsn, plan.seed, plan.mix, plan.writers, plan.slow, plan.records, plan.seconds
