@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from awslambda import batch as batch_
@@ -270,7 +270,7 @@ class Delivery:
             try:
                 server = servers.choose(servers_of(self._database, mapping.role), mapping.server, mapping.role)
                 if server not in self._parsed:
-                    self._parsed[server] = self._parse(server)
+                    self._parsed[server] = self._options(server)
                 self._settings[key] = self._parsed[server]
             except errors.LambdaError as error:
                 self._settings[key] = error
@@ -284,6 +284,10 @@ class Delivery:
             return Settings()
         options = settings_.named(server.options)
         return settings_.parse(server.name, options, lambda text: self._database.fetch(SECONDS, text)[0]["seconds"])
+
+    def _options(self, server: servers.Server | None) -> Settings:
+        """Those of a server. Trying again is decided here, not in a call: the session may not own the slot any more."""
+        return replace(self._parse(server), max_attempts=1)
 
     def _send(self, batches: list[Batch]) -> None:
         """Fetches the records of batches, many at once as long as they are small, and hands them to the threads."""

@@ -32,6 +32,7 @@ LOADED = 1000  # records of a mapping that are known at once, at least; two roun
 BACK_OFF, LONGEST_BACK_OFF = 0.2, 60.0  # upper bounds of the jitter after a throttled or unreached call
 PAUSE, LONGEST_PAUSE = 15.0, 900.0  # until a paused mapping is tried again
 KEPT_OF_A_KEY = 200  # records of a key that stay in memory, at least, when memory is short
+MOST_PAGES = 32  # times that, where nearly all of it goes behind a record that waits
 FULL_LOOK = 10.0  # then a look begins at 0, whatever the floors say; later if such a look takes long
 
 
@@ -225,6 +226,8 @@ class Scan:
     full_look_at: float = 0.0
     start: int = 0  # of the look that is under way
     limit: int = 0
+    room: int = 0  # for so many more
+    pages: int = 1  # times which a look may find, to put it aside
     exhausted: bool = False  # the last look found nothing that was not known
 
     def take(self, record: Record) -> None:
@@ -249,6 +252,19 @@ class Scan:
             self.busy[record.key] -= 1
             if not self.busy[record.key]:
                 del self.busy[record.key]
+
+
+def _fresh(scan: Scan, rows: list[list[Any]]) -> list[list[Any]]:
+    """Rows of a look that are not known yet, and can go. A due record must not overtake one of its key that was ready
+    until this look put it behind."""
+    behind: dict[int, int] = {}  # by key, the first
+    for row in reversed(rows):
+        if row[8]:
+            behind[row[2]] = row[1]
+    return [
+        row for row in rows
+        if row[1] not in scan.known and (row[2] is None or row[1] < behind.get(row[2], row[1] + 1))
+    ]  # fmt: skip
 
 
 class Route:
@@ -355,7 +371,7 @@ class Outbox:
             if room * 2 < self._capacity(route) or (route is not None and not self._may_send(route, now)):
                 continue
             scan.start = scan.floor.start() if now < scan.full_look_at else 0
-            scan.limit = len(scan.known) + room
+            scan.room, scan.limit = room, len(scan.known) + room * scan.pages
             for values, value in zip(
                 (look.mappings, look.floors, look.limits), (id, scan.start, scan.limit), strict=True
             ):
@@ -375,23 +391,21 @@ class Outbox:
             ready = [row[1] for row in rows if not row[7]]
             whole = len(ready) < scan.limit
             reached = answer["last"] if whole else min(ready[-1], answer["last"])
+            fresh = _fresh(scan, rows)
+            if len(fresh) > scan.room:
+                del fresh[scan.room :]
+                reached, whole = min(reached, fresh[-1][1]), False
             if not scan.floor.looked(scan.start, snapshot, answer["running"], reached, whole):
                 scan.exhausted = False
                 continue
-            # A due record must not overtake one of its key that was ready until this look put it behind, nor, above
-            # what the look reached, ready ones that it did not see.
-            behind: dict[int, int] = {}
-            for row in reversed(rows):
-                if row[8]:
-                    behind[row[2]] = row[1]
-            fresh = [
-                row for row in rows
-                if row[1] not in scan.known
-                and (row[2] is None or (row[1] < behind.get(row[2], row[1] + 1) and (whole or row[1] <= reached)))
-            ]  # fmt: skip
+            # Above what the look reached there may be ready records of the same key, which come before a due one.
+            fresh = [row for row in fresh if row[2] is None or whole or row[1] <= reached]
             for row in fresh:
                 self._load(scan, row)
-            scan.exhausted = whole and not fresh and not any(row[8] for row in rows)
+            behind = sum(row[8] for row in rows)
+            scan.exhausted = whole and not fresh and not behind
+            # Many that wait behind one have been in the way of others: the more of them are put aside at once.
+            scan.pages = min(4 * scan.pages, MOST_PAGES) if behind * 2 > len(rows) else 1
             if scan.start == 0:
                 scan.full_look_at = now + max(FULL_LOOK, 20 * took)
             new += len(fresh)
