@@ -474,19 +474,21 @@ def test_dispatch_in_a_transaction_block_is_refused_in_words(connect: Connect) -
 
 
 def test_dispatch_holds_no_transaction_and_no_snapshot_while_a_function_runs(connect: Connect, sql: Sql) -> None:
-    sql(
-        "SELECT awslambda.enqueue('behave', '{\"do\": \"sleep\", \"seconds\": 3}', invocation_type => 'RequestResponse')"
-    )
+    sleep = '{"do": "sleep", "seconds": 3}'
+    sql("SELECT awslambda.enqueue('behave', %s::jsonb, invocation_type => 'RequestResponse')", sleep)
     session = connect()
     call = threading.Thread(target=session.execute, args=("CALL awslambda.dispatch()",))
     call.start()
     running = "SELECT sum(batches) FROM awslambda._sending"
     wait_until(lambda: sql(running) == 1, "the function runs")
-    free = "SELECT backend_xmin IS NULL AND backend_xid IS NULL, now() - xact_start < '1 s' FROM pg_stat_activity WHERE pid = %s"
+    free = (
+        "SELECT backend_xmin IS NULL AND backend_xid IS NULL, now() - xact_start < '1 s'"
+        " FROM pg_stat_activity WHERE pid = %s"
+    )
     seen = []
     for _ in range(40):
         seen.append(sql(free, session.info.backend_pid))
-        time.sleep(0.02)  # apart from each other: it asks for interrupts now and then
+        time.sleep(0.02)
     assert sql(running) == 1, "it runs still"
     call.join()
     assert sum(at_rest for at_rest, _ in seen) > len(seen) / 2, "it looks at the outbox now and then"
