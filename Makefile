@@ -8,7 +8,7 @@ PG_CONFIG  ?= $(or $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_con
 EXTENSION  = extension/awslambda extension/aws_commons extension/aws_lambda
 DATA_built = $(EXTENSION:extension/%=build/%--$(EXTVERSION).sql)
 LIBDIR     = $(PREFIX)/lib/awslambda/$(EXTVERSION)
-SERVICES   = lambda sqs sns sts sso sso-oidc
+SERVICES   = kinesis lambda sqs sns sts sso sso-oidc
 EXTRA_CLEAN = build
 NO_INSTALL = 1
 NO_INSTALLCHECK = 1
