@@ -20,6 +20,7 @@ DECLARE
     'awslambda._partition(text)',
     'awslambda.redrive(uuid[])', 'awslambda.purge(uuid[])', 'awslambda.result(uuid, interval)',
     'awslambda.diagnostics(text)',
+    'awslambda.try_jsonb(bytea)', 'awslambda.cloudwatch_logs_events(bytea, boolean)', 'awslambda.mysql_audit_event(text, text)',
     'awslambda.kinesis_put_records(text, bytea[], text[], numeric[], text)',
     'awslambda.kinesis_read(text, text, timestamptz, numeric, text[], bigint, int, interval, boolean, text, text)',
     'awslambda.kinesis_poll(text, text, text, timestamptz, numeric, bigint, int, interval, boolean, text, text)',

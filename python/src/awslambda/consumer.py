@@ -113,7 +113,7 @@ class Consumer:
         first = ShardReader(self.stream, checkpoint.shard_id, Position("TRIM_HORIZON")).page(1).records
         if first and int(first[0].sequence_number) <= int(checkpoint.sequence_number or 0):
             return
-        until = kinesis.time_of(checkpoint.done_until)
+        until = content.time_of(checkpoint.done_until)
         reason = f"Kinesis has deleted what arrived after {until} and is older than the retention period"
         self._lose(checkpoint.shard_id, checkpoint.sequence_number, reason, NOTE)
 
@@ -268,7 +268,7 @@ def _of_record(
         key = record.partition_key if one.partition_key is None else one.partition_key
         row = (
             checkpoint.shard_id, record.sequence_number, str(one.sub_sequence_number),
-            kinesis.time_of(record.approximate_arrival_timestamp), None if key is None else text(key), one.data,
+            content.time_of(record.approximate_arrival_timestamp), None if key is None else text(key), one.data,
             page.millis_behind_latest,
         )  # fmt: skip
         yield row, one is users[-1]
@@ -276,7 +276,7 @@ def _of_record(
 
 def _raw(shard_id: str, record: kinesis.Record, text: Callable[[str], str]) -> tuple[object, ...]:
     """A record that cannot be unpacked."""
-    arrival, key = kinesis.time_of(record.approximate_arrival_timestamp), record.partition_key
+    arrival, key = content.time_of(record.approximate_arrival_timestamp), record.partition_key
     return shard_id, record.sequence_number, None, arrival, None if key is None else text(key), record.data, None
 
 

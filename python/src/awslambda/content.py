@@ -1,4 +1,5 @@
-"""What is inside a Kinesis record: user records that the KPL put together, and compressed data.
+"""What is inside a Kinesis record: user records that the KPL put together, compressed data, events of CloudWatch Logs,
+and in those the lines of a MySQL audit log.
 
 Aggregates are those of the Kinesis Producer Library: four bytes of magic, a protobuf message, and its MD5.
 https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
@@ -6,10 +7,14 @@ https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-forma
 
 from __future__ import annotations
 
+import json
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from hashlib import md5
+from typing import Any, NamedTuple
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 GZIP = b"\x1f\x8b"
@@ -140,3 +145,113 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("varint")
+
+
+@dataclass(frozen=True)
+class LogDocument:
+    """What CloudWatch Logs sends at once: events of one log stream.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html
+    """
+
+    message_type: str  # DATA_MESSAGE, or CONTROL_MESSAGE: a test that the destination can be reached
+    owner: str
+    log_group: str
+    log_stream: str
+    subscription_filters: Sequence[str]
+    events: Sequence[dict[str, Any]]
+
+    @property
+    def head(self) -> tuple[str, str, str, str]:
+        return self.message_type, self.owner, self.log_group, self.log_stream
+
+
+def log_documents(data: bytes) -> Iterator[LogDocument]:
+    """Of one record, gzip or not: mostly one; Firehose puts several one behind the other. Broken if it is none."""
+    try:
+        text = inflate(data, "auto").decode()
+    except UnicodeDecodeError:
+        raise Broken("it is not text") from None
+    decoder, at = json.JSONDecoder(), 0
+    text = text.strip()
+    while at < len(text):
+        try:
+            document, at = decoder.raw_decode(text, at)
+            yield LogDocument(
+                str(document["messageType"]), str(document["owner"]), str(document["logGroup"]),
+                str(document["logStream"]), [str(name) for name in document["subscriptionFilters"]],
+                [dict(event) for event in document["logEvents"]],
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Broken("it is not JSON with messageType, logGroup and logEvents") from None
+        while at < len(text) and text[at].isspace():
+            at += 1
+
+
+class AuditEvent(NamedTuple):
+    """A line of the audit log of MariaDB, RDS for MySQL, or Aurora MySQL."""
+
+    event_time: str
+    server_host: str
+    user_name: str
+    host: str
+    connection_id: int
+    query_id: int
+    operation: str
+    database: str | None
+    object: str | None
+    return_code: int | None
+    connection_type: int | None  # RDS for MySQL says it of CONNECT and DISCONNECT
+    truncated: bool  # the server cut the statement off
+
+
+_AUDIT = re.compile(
+    r"(?P<time>\d{8} \d\d:\d\d:\d\d|\d{13,17}),(?P<server>[^,]*),(?P<user>[^,]*),(?P<host>[^,]*),(?P<connection>\d+),"
+    r"(?P<query>\d+),(?P<operation>[A-Z_]+),(?P<database>[^,]*),(?P<rest>.*)",
+    re.ASCII | re.DOTALL,
+)
+_QUOTED = re.compile(r"'(?P<object>(?:[^'\\]|\\.)*)'(?P<end>(?:,\d*)*)", re.ASCII | re.DOTALL)
+_PLAIN = re.compile(r"(?P<object>.*?)(?P<end>(?:,\d*){0,3})", re.ASCII | re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": ""}
+
+
+def audit_event(line: str, time_zone: str) -> AuditEvent | None:
+    """None if the line is none. MariaDB and RDS write the time of the server's own `time_zone`, Aurora microseconds.
+
+    The object of QUERY is the statement, in single quotes with backslash escapes; if its end is missing it was cut off.
+    """
+    match = _AUDIT.fullmatch(line.rstrip("\r\n"))
+    if not match:
+        return None
+    rest = match["rest"]
+    quoted = _QUOTED.fullmatch(rest)
+    truncated = rest.startswith("'") and not quoted
+    found = quoted or _PLAIN.fullmatch(rest)
+    if found is None:
+        return None
+    what = found["object"]
+    if quoted or truncated:
+        what = re.sub(
+            r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), what.removeprefix("'"), flags=re.DOTALL
+        )
+    numbers = [int(number) if number else None for number in found["end"].split(",")[1:]]
+    return AuditEvent(
+        _audit_time(match["time"], time_zone), match["server"], match["user"], match["host"],
+        int(match["connection"]), int(match["query"]), match["operation"], match["database"] or None, what or None,
+        numbers[0] if numbers else None,
+        numbers[1] if len(numbers) == 2 and match["operation"] != "QUERY" else None,
+        truncated,
+    )  # fmt: skip
+
+
+def _audit_time(given: str, time_zone: str) -> str:
+    """As Postgres reads it."""
+    if " " not in given:
+        return time_of(int(given) / 1_000_000)
+    return f"{given[:4]}-{given[4:6]}-{given[6:]} {time_zone}"
+
+
+def time_of(epoch: float) -> str:
+    """Seconds since 1970 as Postgres reads them."""
+    return datetime.fromtimestamp(epoch, timezone.utc).isoformat()

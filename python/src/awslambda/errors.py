@@ -312,6 +312,13 @@ class BrokenRecord(LambdaError):
     hint = "decompress => 'none' and deaggregate => false give the bytes as they are."
 
 
+class NotLogs(LambdaError):
+    """This is not what CloudWatch Logs sends to a stream: {reason}."""
+
+    sqlstate = "22P03"
+    hint = "It takes the data of one Kinesis record, as it is or decompressed."
+
+
 class RecordTooLarge(LambdaError):
     """A record to put has {size} bytes with its partition key; {limit} are the most."""
 

@@ -15,7 +15,6 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from awslambda import aws, content, errors, resources, signing
@@ -488,7 +487,7 @@ def rows(
         for record in page.records:
             number, arrived, key, data = record
             if arrived != last:
-                last, arrival = arrived, time_of(arrived)
+                last, arrival = arrived, content.time_of(arrived)
             if key is not None and not (key.isascii() and key.isprintable()):
                 key = text(key)
             if data[:1] not in suspect:
@@ -499,14 +498,9 @@ def rows(
                 yield shard_id, number, str(one.sub_sequence_number), arrival, own, one.data, behind
 
 
-def time_of(epoch: float) -> str:
-    """As Postgres reads it."""
-    return datetime.fromtimestamp(epoch, timezone.utc).isoformat()
-
-
 def put(stream: Stream, entries: Sequence[Entry]) -> Iterator[Put]:
-    """What became of each record, in their order. Once something has been put, a batch that fails as a whole is an error
-    of its records, and those behind it are not tried."""
+    """What became of each record, in their order. Once something has been put, a batch that fails as a whole is an
+    error of its records, and those behind it are not tried."""
     failed: errors.LambdaError | None = None
     for number, batch in enumerate(_batches(entries)):
         if failed is None:

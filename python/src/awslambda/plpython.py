@@ -408,7 +408,7 @@ def kinesis_consume(  # noqa: PLR0917 - the arguments of the SQL procedure
 
 
 @_seam_of_rows
-def kinesis_put_records(
+def kinesis_put_records(  # noqa: PLR0917 - the arguments of the SQL function
     backend: Backend,
     stream: str | None,
     data: Sequence[bytes | None] | None,
@@ -430,8 +430,8 @@ def kinesis_put_records(
     entries = [
         kinesis.Entry(
             _not_null("an element of data", one),
-            (partition_keys and partition_keys[at]) or str(uuid4()),
-            _hash_key(explicit_hash_keys and explicit_hash_keys[at]),
+            (partition_keys[at] if partition_keys else None) or str(uuid4()),
+            _hash_key(explicit_hash_keys[at] if explicit_hash_keys else None),
         )
         for at, one in enumerate(records)
     ]
@@ -439,6 +439,35 @@ def kinesis_put_records(
     for ordinality, one in enumerate(put, 1):
         message = one.error_message and backend.text(one.error_message)
         yield ordinality, one.shard_id, one.sequence_number, one.error_code, message
+
+
+@_seam_of_rows
+def cloudwatch_logs_events(
+    backend: Backend, data: bytes | None, include_control: bool | None
+) -> Iterator[tuple[object, ...]]:
+    """Rows of message_type, owner, log_group, log_stream, subscription_filters, id, timestamp, message, event."""
+    from awslambda import content
+
+    try:
+        for document in [] if data is None else content.log_documents(data):
+            if document.message_type == "CONTROL_MESSAGE" and not include_control:
+                continue
+            head = [backend.text(part) for part in document.head]
+            filters = [backend.text(name) for name in document.subscription_filters]
+            for one in document.events:
+                event = {key: backend.text(of) if isinstance(of, str) else of for key, of in one.items()}
+                at = content.time_of(one["timestamp"] / 1000) if "timestamp" in one else None
+                yield *head, filters, event.get("id"), at, event.get("message"), json.dumps(event)
+    except content.Broken as error:
+        raise errors.NotLogs(reason=error) from None
+
+
+@_seam
+def mysql_audit_event(backend: Backend, message: str | None, time_zone: str | None) -> tuple[object, ...]:
+    """A row of mysql_audit_event; all NULL if the line is none."""
+    from awslambda import content
+
+    return tuple(content.audit_event(message or "", _not_null("time_zone", time_zone)) or (None,) * 12)
 
 
 def _hash_key(given: Decimal | None) -> str | None:

@@ -72,9 +72,8 @@ def retried(
     in all, and after those of `patiently` for as long as there is time, with so many seconds as the first bound of the
     jitter. Refused credentials may have been replaced since this session found them: they are looked for once more."""
     patiently = patiently or {}
-    tried, refused = 0, False
+    tried, waited, refused = 0, 0, False
     while True:
-        tried += 1
         try:
             return attempt()
         except errors.CredentialsRefused:  # nothing was done
@@ -88,9 +87,12 @@ def retried(
         except (*again, *patiently) as error:
             import random
 
-            first = patiently.get(type(error))
-            pause = min(LONGEST_BACK_OFF, (first or BACK_OFF) * 2 ** min(tried - 1, 10))
-            pause = random.uniform(first / 2 if first else 0, pause)  # noqa: S311 - no secret
-            if (first is None and tried >= settings.max_attempts) or time.monotonic() + pause >= wait.deadline:
+            if first := patiently.get(type(error)):
+                waited += 1
+                pause = random.uniform(first / 2, min(LONGEST_BACK_OFF, first * 2 ** min(waited - 1, 10)))  # noqa: S311
+            else:
+                tried += 1
+                pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (tried - 1)))  # noqa: S311 - no secret
+            if tried >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
             wait.sleep(pause)
