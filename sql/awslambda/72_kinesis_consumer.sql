@@ -110,6 +110,23 @@ AS $function$
   SELECT hashtextextended(format('awslambda kinesis %s %s %s', consumer, stream, shard_id), 0)
 $function$;
 
+-- Gives back the shards that this session has taken for longer than a transaction.
+CREATE OR REPLACE FUNCTION awslambda._kinesis_unlock(consumer text, stream text)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT pg_advisory_unlock(k.key)
+    FROM awslambda._kinesis_checkpoint AS c
+   CROSS JOIN LATERAL (SELECT awslambda._kinesis_lock(c.consumer, c.stream, c.shard_id) AS key) AS k
+   WHERE c.consumer = $1 AND c.stream = $2
+     AND EXISTS (
+       SELECT FROM pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND (l.classid::bigint << 32) | l.objid::bigint = k.key)
+$function$;
+
 -- Makes the consumer, if it is new, and its checkpoints of shards that are new. Returns the shards that Kinesis no longer
 -- has although they were not read to their end.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_follow(
@@ -374,7 +391,7 @@ $function$;
 
 -- Stores a batch, or as much of it as goes before the first record that cannot be stored: how many that are, and why not more.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_store(
-  consumer text, stream text, statement text, records awslambda.kinesis_record[], on_error text, bisect boolean,
+  consumer text, stream text, statement text, records awslambda.kinesis_record[], on_error text, bisect boolean, path text,
   OUT done int, OUT problem text, OUT message text
 )
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -385,7 +402,10 @@ DECLARE
   rest record;
 BEGIN
   BEGIN
+    PERFORM set_config('search_path', path, true);  -- what triggers and handlers are written for
     EXECUTE statement USING records;
+    SET CONSTRAINTS ALL IMMEDIATE;  -- what they say is about these records
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     done := most;
     RETURN;
   EXCEPTION WHEN OTHERS THEN
@@ -399,10 +419,10 @@ BEGIN
   IF bisect AND most > 1 THEN
     problem := NULL;
     message := NULL;
-    SELECT * INTO rest FROM awslambda._kinesis_store(consumer, stream, statement, records[:most / 2], on_error, bisect);
+    SELECT * INTO rest FROM awslambda._kinesis_store(consumer, stream, statement, records[:most / 2], on_error, bisect, path);
     IF rest.problem IS NULL THEN
       done := most / 2;
-      SELECT * INTO rest FROM awslambda._kinesis_store(consumer, stream, statement, records[most / 2 + 1:], on_error, bisect);
+      SELECT * INTO rest FROM awslambda._kinesis_store(consumer, stream, statement, records[most / 2 + 1:], on_error, bisect, path);
     END IF;
     done := done + rest.done;
     problem := rest.problem;
@@ -435,7 +455,7 @@ $function$;
 -- `problem` the records are those that Python could not unpack.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_step(
   consumer text, stream text, shard_id text, expected text, records awslambda.kinesis_record[], target regclass, handler regprocedure,
-  on_error text, bisect boolean, millis_behind_latest bigint, ended boolean, broken text,
+  on_error text, bisect boolean, millis_behind_latest bigint, ended boolean, broken text, path text,
   OUT done int, OUT problem text, OUT message text
 )
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -453,7 +473,7 @@ BEGIN
     END IF;
   ELSIF most > 0 THEN
     SELECT s.done, s.problem, s.message INTO done, problem, message
-      FROM awslambda._kinesis_store(consumer, stream, awslambda._kinesis_statement(target, handler), records, on_error, bisect) AS s;
+      FROM awslambda._kinesis_store(consumer, stream, awslambda._kinesis_statement(target, handler), records, on_error, bisect, path) AS s;
   END IF;
   IF done > 0 THEN
     last := records[done];

@@ -41,8 +41,8 @@ def clicks(aws: LocalAWS) -> str:
 def test_a_stream_is_rows(shared: Sql, clicks: str, by: str) -> None:
     stream = "clicks" if by == "name" else clicks
     assert shared(
-        "SELECT count(*), count(DISTINCT shard_id), sum((awslambda.try_jsonb(data) ->> 'n')::int), max(millis_behind_latest),"
-        " bool_and(sub_sequence_number = 0 AND partition_key LIKE 'key-_' AND"
+        "SELECT count(*), count(DISTINCT shard_id), sum((awslambda.try_jsonb(data) ->> 'n')::int),"
+        " max(millis_behind_latest), bool_and(sub_sequence_number = 0 AND partition_key LIKE 'key-_' AND"
         " approximate_arrival_timestamp BETWEEN now() - interval '1 hour' AND clock_timestamp() + interval '1 s')"
         " FROM awslambda.kinesis_read(%s)",
         stream,
@@ -51,8 +51,9 @@ def test_a_stream_is_rows(shared: Sql, clicks: str, by: str) -> None:
 
 def test_each_shard_is_in_order(shared: Sql, clicks: str) -> None:
     assert shared(
-        "SELECT bool_and(n > before) FROM (SELECT sequence_number AS n, lag(sequence_number) OVER (PARTITION BY shard_id"
-        " ORDER BY ordinality) AS before FROM awslambda.kinesis_read('clicks', batch_size => 3) WITH ORDINALITY) AS r"
+        "SELECT bool_and(n > before) FROM (SELECT sequence_number AS n,"
+        " lag(sequence_number) OVER (PARTITION BY shard_id ORDER BY ordinality) AS before"
+        " FROM awslambda.kinesis_read('clicks', batch_size => 3) WITH ORDINALITY) AS r"
     )
 
 
@@ -80,8 +81,8 @@ def test_reading_goes_on_at_and_after_a_sequence_number(shared: Sql, clicks: str
     assert many == 3
     for kind, begins in (("AT", True), ("AFTER", False)):
         numbers = shared(
-            "SELECT array_agg(sequence_number) FROM awslambda.kinesis_read('clicks', %s, starting_sequence_number => %s,"
-            " shard_ids => ARRAY[%s])",
+            "SELECT array_agg(sequence_number) FROM awslambda.kinesis_read('clicks', %s,"
+            " starting_sequence_number => %s, shard_ids => ARRAY[%s])",
             f"{kind}_SEQUENCE_NUMBER", number, first,
         )  # fmt: skip
         assert (numbers[0] == number) is begins
@@ -254,20 +255,16 @@ def test_a_partition_key_that_the_encoding_lacks_is_escaped(cluster: Cluster, st
 
 def test_records_are_put_and_each_row_says_where(shared: Sql, aws: LocalAWS) -> None:
     aws.client("kinesis").create_stream(StreamName="put", ShardCount=2)
-    assert (
-        shared(
-            "SELECT array_agg(p ORDER BY p.ordinality)::text FROM awslambda.kinesis_put_records('put', '{a,b,c}',"
-            " explicit_hash_keys => ARRAY[0, NULL, 340282366920938463463374607431768211454]) AS p WHERE p.ordinality <> 2"
-        )
-        == '{"(1,shardId-000000000000,1,,)","(3,shardId-000000000001,1,,)"}'
-        or True
-    )
+    assert shared(
+        "SELECT array_agg(p.shard_id ORDER BY p.ordinality) FROM awslambda.kinesis_put_records('put', '{a,b}',"
+        " explicit_hash_keys => ARRAY[0, 340282366920938463463374607431768211454]) AS p"
+    ) == ["shardId-000000000000", "shardId-000000000001"]
     assert shared(
         "SELECT count(*), count(DISTINCT shard_id), count(error_code) FROM awslambda.kinesis_put_records('put',"
         " (SELECT array_agg(convert_to(g::text, 'UTF8')) FROM generate_series(1, 1200) AS g))"
     ) == (1200, 2, 0)
     assert shared("SELECT count(*), sum(convert_from(data, 'UTF8')::int) FROM awslambda.kinesis_read('put')"
-                  " WHERE data NOT IN ('a', 'b', 'c')") == (1200, 720_600)  # fmt: skip
+                  " WHERE data NOT IN ('a', 'b')") == (1200, 720_600)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -292,7 +289,8 @@ def test_what_was_not_taken_is_a_row(sql: Sql, endpoint: Callable[..., Endpoint]
     no = {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
     url = endpoint(answer(body={"Records": [taken, no]})).url
     sql(
-        f"CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1', endpoint_url '{url}', max_attempts '1')"
+        "CREATE SERVER aws FOREIGN DATA WRAPPER awslambda"
+        f" OPTIONS (region 'us-east-1', endpoint_url '{url}', max_attempts '1')"
     )
     assert sql(
         "SELECT array_agg(p::text ORDER BY p.ordinality) FROM awslambda.kinesis_put_records('s', '{a,b}') AS p"

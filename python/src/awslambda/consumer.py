@@ -28,7 +28,7 @@ TRANSACTION = "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text AS id"
 WRITE_POLLED = "SET CONSTRAINTS awslambda.kinesis_polled IMMEDIATE"
 DEFER = "SET CONSTRAINTS awslambda.kinesis_polled DEFERRED"
 LOCK = "SELECT pg_catalog.pg_try_advisory_lock(awslambda._kinesis_lock($1, $2, $3)) AS locked"
-UNLOCK = "SELECT pg_catalog.pg_advisory_unlock(awslambda._kinesis_lock($1, $2, $3))"
+UNLOCK = "SELECT awslambda._kinesis_unlock($1, $2)"
 ON_ERROR = ("stop", "skip", "dead_letter")
 SHORTEST_RETENTION = 24 * 3600.0  # seconds that every stream keeps its records at least
 
@@ -134,8 +134,9 @@ class Consumer:
         """Takes a shard for this session; false if another has it."""
         return bool(self._database.fetch(LOCK, *self._key, shard_id)[0]["locked"])
 
-    def unlock(self, shard_id: str) -> None:
-        self._database.fetch(UNLOCK, *self._key, shard_id)
+    def unlock(self) -> None:
+        """Gives back what this session has taken."""
+        self._database.fetch(UNLOCK, *self._key)
 
 
 @dataclass
@@ -220,8 +221,8 @@ class Polling:
             self._polls.received[number, shard_id] = state
             for row in self._records(checkpoint, state):
                 if state.written:
+                    state.written = False  # and true again at once, if the session's constraints are immediate
                     self._consumer.begin(shard_id, number)
-                    state.written = False
                 yield row
             if state.written:
                 self._consumer.begin(shard_id, number)
@@ -291,6 +292,7 @@ class Consumption:
     on_error: str
     bisect: bool
     follow: bool
+    search_path: str  # for what the target's triggers and the handler name
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
@@ -307,11 +309,11 @@ class StepDatabase(Database, Protocol):
 
 STEP = (
     "SELECT * FROM awslambda._kinesis_step($1, $2, $3, $4, $5, $6::pg_catalog.oid, $7::pg_catalog.oid, $8, $9, $10,"
-    " $11, $12)"
+    " $11, $12, $13)"
 )
 STEP_TYPES = (
     "text", "text", "text", "text", "awslambda.kinesis_record[]", "text", "text", "text", "bool", "bigint", "bool",
-    "text",
+    "text", "text",
 )  # fmt: skip
 STATEMENT = "SELECT awslambda._kinesis_statement($1::pg_catalog.oid, $2::pg_catalog.oid)"
 NOTED_FOR = 10.0  # seconds, after which it is written again that there is nothing new
@@ -348,14 +350,15 @@ class Consuming:
     def _turn(self, shard_id: str) -> bool:
         """A page of one shard; whether there may be more of it, or of its children."""
         consumer = self._consumer
-        if time.monotonic() >= self._end or not consumer.lock(shard_id):
+        if time.monotonic() >= self._end:
             return False
-        try:
-            for checkpoint in consumer.ready(shard_id):
-                return self._page(checkpoint)
+        try:  # from here on: an interrupt may come between the lock and our knowing of it
+            if consumer.lock(shard_id):
+                for checkpoint in consumer.ready(shard_id):
+                    return self._page(checkpoint)
             return False
         finally:
-            consumer.unlock(shard_id)
+            consumer.unlock()
 
     def _page(self, checkpoint: Checkpoint) -> bool:
         shard_id = checkpoint.shard_id
@@ -419,7 +422,7 @@ class Consuming:
         done = self._database.call(
             STEP, STEP_TYPES, self._consumer.name, self._consumer.stream.target.given, shard_id, expected, rows,
             asked.target, asked.handler, asked.on_error, asked.bisect, page.millis_behind_latest, ended,
-            broken,
+            broken, asked.search_path,
         )[0]  # fmt: skip
         if done["problem"] is not None:
             refused = rows[done["done"]]

@@ -41,6 +41,7 @@ OIDS = {
 }
 INTERRUPTS = "SELECT"
 ENCODING = "SELECT pg_catalog.getdatabaseencoding() AS encoding"
+PATH = "SELECT pg_catalog.current_setting('search_path') AS path"
 ROLE = "SELECT CURRENT_USER AS role"
 SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 JSON = "SELECT $1::pg_catalog.json IS NULL"
@@ -270,6 +271,10 @@ class PlpyDatabase:
     def encoding(self) -> str:
         """The database's encoding, by Postgres's name."""
         return str(self._execute(ENCODING)[0]["encoding"])
+
+    def search_path(self) -> str:
+        """The session's."""
+        return str(self._execute(PATH)[0]["path"])
 
     def role(self) -> str:
         """The current user."""

@@ -397,7 +397,7 @@ def kinesis_consume(  # noqa: PLR0917 - the arguments of the SQL procedure
     asked = consumer_.Consumption(
         target and backend.database.oid("regclass", target), handler and backend.database.oid("regprocedure", handler),
         size, duration, _not_null("on_error", on_error), _not_null("bisect_batch_on_error", bisect),
-        _not_null("follow", follow),
+        _not_null("follow", follow), backend.database.search_path(),
     )  # fmt: skip
     settings = backend.settings(server)
     database = CommittingDatabase(backend.plpy, errors.InTransactionBlock(procedure="kinesis_consume"))
