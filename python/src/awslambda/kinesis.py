@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ class Stream:
         return Page(
             [
                 Record(
-                    r["SequenceNumber"], r["ApproximateArrivalTimestamp"], r.get("PartitionKey"), b64decode(r["Data"])
+                    r["SequenceNumber"], r["ApproximateArrivalTimestamp"], r.get("PartitionKey"), a2b_base64(r["Data"])
                 )
                 for r in said["Records"]
             ],
