@@ -1,4 +1,4 @@
-"""Reads one record of a Kinesis stream: the first, the one after a SequenceNumber, or the next of a NextShardIterator."""
+"""Reads one record of a Kinesis stream: the first, that after a SequenceNumber, or the next of a NextShardIterator."""
 
 import json
 import time
