@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.endpoints import Behaviour, Endpoint
+from tests.streams import FaultyStreams, Streams, kinesis_local
 
 FUNCTIONS = Path(__file__).parent / "functions"
 
@@ -128,6 +129,21 @@ def endpoint() -> Iterator[Callable[[Behaviour], Endpoint]]:
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def streams() -> Iterator[Streams]:
+    """Kinesis that reshards and expires as AWS's does."""
+    with kinesis_local() as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(streams: Streams) -> Iterator[FaultyStreams]:
+    """The same with the faults that the test asks for."""
+    proxy = FaultyStreams(streams)
+    yield proxy
+    proxy.endpoint.close()
 
 
 @pytest.fixture(scope="session")

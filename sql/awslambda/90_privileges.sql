@@ -20,27 +20,43 @@ DECLARE
     'awslambda._partition(text)',
     'awslambda.redrive(uuid[])', 'awslambda.purge(uuid[])', 'awslambda.result(uuid, interval)',
     'awslambda.diagnostics(text)',
+    'awslambda.try_jsonb(bytea)', 'awslambda.cloudwatch_logs_events(bytea, boolean)', 'awslambda.mysql_audit_event(text, text)',
+    'awslambda.kinesis_put_records(text, bytea[], text[], numeric[], text)',
+    'awslambda.kinesis_read(text, text, timestamptz, numeric, text[], bigint, int, interval, boolean, text, text)',
+    'awslambda.kinesis_poll(text, text, text, timestamptz, numeric, bigint, int, interval, boolean, text, text)',
+    'awslambda.kinesis_consume(text, text, regclass, regprocedure, text, timestamptz, numeric, int, interval, text, boolean, boolean, boolean, text, text)',
+    'awslambda.kinesis_reset(text, text, text, timestamptz, numeric, text[])',
+    'awslambda.kinesis_copy_consumer(text, text, text)', 'awslambda.kinesis_delete_consumer(text, text)',
     'awslambda.create_event_source_mapping(regclass, text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
     'awslambda.update_event_source_mapping(text, text, boolean, text[], text[], text, text[], text, text, text, int, interval, int, int, interval, boolean, text[], text, interval)',
     'awslambda.delete_event_source_mapping(text)',
     -- What those, row security and the check of a mapping run with the rights of the caller.
     'awslambda._buried(int)', 'awslambda._filter(text)', 'awslambda._may_call(text, text)',
     'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)',
-    'awslambda._stored(regclass)'];
+    'awslambda._stored(regclass)',
+    'awslambda._kinesis_poll(text, text, text, timestamptz, numeric, bigint, int, interval, boolean, text, text)',
+    'awslambda._kinesis_lock(text, text, text)', 'awslambda._kinesis_unlock(text, text)', 'awslambda._kinesis_follow(text, text, json, text, timestamptz, numeric)',
+    'awslambda._kinesis_ready(text, text, text)', 'awslambda._kinesis_begin(text, text, text, bigint)',
+    'awslambda._kinesis_advance(text, text, text, text, numeric, bigint, timestamptz, bigint, bigint, boolean, text)',
+    'awslambda._kinesis_insert(regclass)', 'awslambda._kinesis_call(regprocedure)',
+    'awslambda._kinesis_statement(regclass, regprocedure)', 'awslambda._kinesis_hold(text, text, text[])',
+    'awslambda._kinesis_store(text, text, text, awslambda.kinesis_record[], text, boolean, text)',
+    'awslambda._kinesis_bury(text, text, awslambda.kinesis_record[], text, text)',
+    'awslambda._kinesis_step(text, text, text, text, awslambda.kinesis_record[], regclass, regprocedure, text, boolean, bigint, boolean, text, text)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'role must not be NULL.';
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA awslambda, %s TO %s', '@extschema@'::regnamespace, role);
-  EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation TO %s', role);
+  EXECUTE format('GRANT USAGE ON TYPE awslambda.invocation, awslambda.kinesis_record TO %s', role);
   EXECUTE format('GRANT DELETE ON awslambda.event_source_mapping TO %s', role);
   EXECUTE format(
     'GRANT INSERT (%1$s), UPDATE (%1$s, role) ON awslambda.event_source_mapping TO %2$s',
     'name, source, function_name, enabled, operations, columns, filter, key, event_format, server, invocation_type, batch_size, maximum_batching_window, parallelization_factor, maximum_retry_attempts, maximum_record_age, bisect_batch_on_function_error, function_response_types, on_failure, keep_results',
     role);
   FOREACH one IN ARRAY callable LOOP
-    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', one, role);
+    EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', one, role);
   END LOOP;
   -- Which rows, says row security.
   EXECUTE format(
@@ -50,6 +66,10 @@ BEGIN
     'GRANT INSERT (function_name, payload, key, enqueued_at, due_at, invocation_type, server, keep_results) ON awslambda.outbox TO %s', role);
   EXECUTE format('GRANT UPDATE (attempts), DELETE ON awslambda.dead_letter TO %s', role);
   EXECUTE format('GRANT DELETE ON awslambda._result TO %s', role);
+  EXECUTE format(
+    'GRANT SELECT, INSERT, UPDATE, DELETE ON awslambda._kinesis_consumer, awslambda._kinesis_checkpoint TO %s', role);
+  EXECUTE format('GRANT SELECT, INSERT, DELETE ON awslambda.kinesis_dead_letter TO %s', role);
+  EXECUTE format('GRANT SELECT ON awslambda.kinesis_consumer TO %s', role);
 END
 $function$;
 

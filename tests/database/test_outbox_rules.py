@@ -12,7 +12,7 @@ from typing import Any
 import botocore.session
 import psycopg
 import pytest
-from awslambda import database, errors, invoke, resources, servers, settings
+from awslambda import database, errors, resources, servers, settings
 from awslambda_local.cluster import Cluster
 from botocore.loaders import Loader
 
@@ -73,7 +73,7 @@ class Rules:
             if server is not None:
                 options = settings.parse(server.name, dict(o.split("=", 1) for o in server.options), float)
                 region = target.region or options.region or ""
-                invoke._check_allowed(options, target, target.arn(region, partition))
+                options.check_allowed(target.resource, target.arn(region, partition))
         except errors.LambdaError as error:
             return error.sqlstate, str(error), error.hint
         return None

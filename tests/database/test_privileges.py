@@ -38,6 +38,25 @@ FUNCTIONS = {
     "awslambda._hide_escapes(json,text)": SUPERUSER,
     "awslambda._host()": SUPERUSER,
     "awslambda._json(text,text)": SUPERUSER,
+    "awslambda._kinesis_advance(text,text,text,text,numeric,bigint,timestamp with time zone,bigint,bigint,boolean,"
+    "text)": CALLER,
+    "awslambda._kinesis_begin(text,text,text,bigint)": CALLER,
+    "awslambda._kinesis_bury(text,text,awslambda.kinesis_record[],text,text)": CALLER,
+    "awslambda._kinesis_call(regprocedure)": CALLER,
+    "awslambda._kinesis_commit()": SUPERUSER,
+    "awslambda._kinesis_follow(text,text,json,text,timestamp with time zone,numeric)": CALLER,
+    "awslambda._kinesis_hold(text,text,text[])": CALLER,
+    "awslambda._kinesis_insert(regclass)": CALLER,
+    "awslambda._kinesis_lock(text,text,text)": CALLER,
+    "awslambda._kinesis_poll(text,text,text,timestamp with time zone,numeric,bigint,integer,interval,boolean,"
+    "text,text)": CALLER,
+    "awslambda._kinesis_ready(text,text,text)": CALLER,
+    "awslambda._kinesis_received(bigint,text)": SUPERUSER,
+    "awslambda._kinesis_statement(regclass,regprocedure)": CALLER,
+    "awslambda._kinesis_step(text,text,text,text,awslambda.kinesis_record[],regclass,regprocedure,text,boolean,bigint,"
+    "boolean,text,text)": CALLER,
+    "awslambda._kinesis_store(text,text,text,awslambda.kinesis_record[],text,boolean,text)": CALLER,
+    "awslambda._kinesis_unlock(text,text)": CALLER,
     "awslambda._look(bigint,integer[],bigint[],integer[])": DISPATCHER,
     "awslambda._mappings()": DISPATCHER,
     "awslambda._may_call(text,text)": CALLER,
@@ -57,6 +76,7 @@ FUNCTIONS = {
     "awslambda._validate_server_options(text[],oid)": SUPERUSER,
     "awslambda._wake(integer[])": DISPATCHER,
     "awslambda.arm()": SUPERUSER,
+    "awslambda.cloudwatch_logs_events(bytea,boolean)": CALLER,
     f"awslambda.create_event_source_mapping(regclass,text,{MAPPING})": CALLER,
     "awslambda.delete_event_source_mapping(text)": CALLER,
     "awslambda.diagnostics(text)": CALLER,
@@ -65,9 +85,21 @@ FUNCTIONS = {
     "awslambda.grant_dispatch(regrole)": SUPERUSER,
     "awslambda.grant_usage(regrole)": SUPERUSER,
     "awslambda.invoke(text,jsonb,text,text,jsonb,text,text,text)": CALLER,
+    "awslambda.kinesis_consume(text,text,regclass,regprocedure,text,timestamp with time zone,numeric,integer,interval,"
+    "text,boolean,boolean,boolean,text,text)": CALLER,
+    "awslambda.kinesis_copy_consumer(text,text,text)": CALLER,
+    "awslambda.kinesis_delete_consumer(text,text)": CALLER,
+    "awslambda.kinesis_poll(text,text,text,timestamp with time zone,numeric,bigint,integer,interval,boolean,"
+    "text,text)": CALLER,
+    "awslambda.kinesis_put_records(text,bytea[],text[],numeric[],text)": CALLER,
+    "awslambda.kinesis_read(text,text,timestamp with time zone,numeric,text[],bigint,integer,interval,boolean,"
+    "text,text)": CALLER,
+    "awslambda.kinesis_reset(text,text,text,timestamp with time zone,numeric,text[])": CALLER,
+    "awslambda.mysql_audit_event(text,text)": CALLER,
     "awslambda.purge(uuid[])": CALLER,
     "awslambda.redrive(uuid[])": CALLER,
     "awslambda.result(uuid,interval)": CALLER,
+    "awslambda.try_jsonb(bytea)": CALLER,
     f"awslambda.update_event_source_mapping(text,{MAPPING})": CALLER,
     "awslambda_fn(text,json)": CALLER,
     "awslambda_fn(text,jsonb)": CALLER,
@@ -81,6 +113,8 @@ FUNCTIONS = {
 }
 # All privileges on tables, views and sequences; of columns only those that the table's own do not cover.
 RELATIONS = {
+    "awslambda._kinesis_checkpoint": {CALLER: "DELETE, INSERT, SELECT, UPDATE"},
+    "awslambda._kinesis_consumer": {CALLER: "DELETE, INSERT, SELECT, UPDATE"},
     "awslambda._result": {CALLER: "DELETE, SELECT"},
     "awslambda._sending": {},
     "awslambda._state": {},
@@ -96,6 +130,9 @@ RELATIONS = {
     },
     "awslambda.event_source_mapping_id_seq": {},
     "awslambda.home": {},
+    "awslambda.kinesis_consumer": {CALLER: "SELECT"},
+    "awslambda.kinesis_dead_letter": {CALLER: "DELETE, INSERT, SELECT"},
+    "awslambda.kinesis_dead_letter_id_seq": {},
     "awslambda.outbox": {
         CALLER: "INSERT (due_at, enqueued_at, function_name, invocation_type, keep_results, key, payload, server), "
         "SELECT"
@@ -286,7 +323,8 @@ def test_privileges_on_relations_are_as_in_the_matrix(sql: Sql) -> None:
 
 
 def test_row_security_is_on_wherever_callers_have_privileges(own: Sql) -> None:
-    tables = [relation for relation, granted in RELATIONS.items() if granted and relation != "awslambda.status"]
+    views = ("awslambda.status", "awslambda.kinesis_consumer")
+    tables = [relation for relation, granted in RELATIONS.items() if granted and relation not in views]
     assert own("SELECT bool_and(relrowsecurity) FROM pg_class WHERE oid = ANY (%s::regclass[])", tables) is True
 
 

@@ -15,7 +15,7 @@ _VARYING = {  # what is another each time, and stands for any of its kind
     "(a time)": re.compile(r"\b\d\d:\d\d(?::\d\d(?:\.\d+)?)?\b"),
 }
 _SAID = re.compile(  # by psql and Postgres of a statement that returns nothing
-    r"(?:CREATE|ALTER|DROP|GRANT|REVOKE|SET|RESET|DO|BEGIN|COMMIT|ROLLBACK|INSERT|UPDATE|DELETE)(?: [A-Z]+| \d+)*"
+    r"(?:CREATE|ALTER|DROP|GRANT|REVOKE|SET|RESET|DO|CALL|BEGIN|COMMIT|ROLLBACK|INSERT|UPDATE|DELETE)(?: [A-Z]+| \d+)*"
     r"|NOTICE:  installing required extension .*"
 )
 _HEADING = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)

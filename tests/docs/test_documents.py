@@ -106,8 +106,18 @@ def example_functions(aws: LocalAWS) -> None:
                 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def example_streams(aws: LocalAWS) -> None:
+    """The streams of the documents, and who clicked."""
+    client = aws.client("kinesis")
+    for name in ("MySensorReadings", "MyClicks", "MyAuditLog"):
+        client.create_stream(StreamName=name, ShardCount=1)
+    for page in ("/home", "/cart"):
+        client.put_record(StreamName="MyClicks", Data=json.dumps({"page": page}).encode(), PartitionKey="k")
+
+
 @of([document for document in DOCUMENTS if any(block.language == "sql" for block in document.blocks)])
-@pytest.mark.usefixtures("example_functions")
+@pytest.mark.usefixtures("example_functions", "example_streams")
 def test_the_sql_of_a_document_prints_what_it_shows(document: Document, cluster: Cluster, database: str) -> None:
     sql = [block for block in document.blocks if block.language == "sql"]
     if any("CREATE EXTENSION awslambda" in block.code for block in sql):

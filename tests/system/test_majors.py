@@ -69,7 +69,7 @@ def other(request: pytest.FixtureRequest, versions: list[str], aws: LocalAWS) ->
             yield running
 
 
-def test_another_major_does_what_the_one_at_hand_does(other: Cluster) -> None:
+def test_another_major_does_what_the_one_at_hand_does(other: Cluster, aws: LocalAWS) -> None:
     with psycopg.connect(other.dsn(), autocommit=True) as session:
         sql = runner(session)
         sql("CREATE EXTENSION awslambda CASCADE")
@@ -77,6 +77,14 @@ def test_another_major_does_what_the_one_at_hand_does(other: Cluster) -> None:
         assert sql("SELECT awslambda_fn('echo', '[1]'::jsonb)") == [1]
         assert sql("SELECT (awslambda.invoke('echo', '1', 'DryRun')).status_code") == 204
         assert sql("SELECT count(*) FROM awslambda.diagnostics() WHERE status <> 'ok'") == 0
+        stream = f"major-{session.info.server_version}"
+        aws.client("kinesis").create_stream(StreamName=stream, ShardCount=1)
+        assert sql("SELECT count(*) FROM awslambda.kinesis_put_records(%s, '{1,2,3,4}')", stream) == 4
+        polled = "SELECT count(*) FROM (SELECT FROM awslambda.kinesis_poll('app', %s) LIMIT {}) AS r"
+        assert [sql(polled.format(limit), stream) for limit in (1, "ALL", "ALL")] == [1, 3, 0]
+        sql("CREATE TABLE target (data text)")
+        sql("CALL awslambda.kinesis_consume('other', %s, 'target')", stream)
+        assert sql("SELECT count(*) FROM target") == 4
         with raises("LA001", "ValueError: too hot", "Request id"):
             sql("SELECT awslambda_fn('behave', '{\"do\": \"fail\"}')")
         with raises("HV00D", "Valid options"):

@@ -294,6 +294,7 @@ def test_an_unknown_option_is_refused_and_the_valid_ones_are_listed(name: str) -
         "ca_bundle",
         "connect_timeout",
         "endpoint_url",
+        "endpoint_url_kinesis",
         "endpoint_url_lambda",
         "endpoint_url_sns",
         "endpoint_url_sqs",
@@ -318,6 +319,7 @@ def test_every_option_that_is_listed_is_taken() -> None:
 def test_what_decides_identity_and_destination_is_for_superusers() -> None:
     assert {
         "endpoint_url",
+        "endpoint_url_kinesis",
         "endpoint_url_lambda",
         "endpoint_url_sns",
         "endpoint_url_sqs",

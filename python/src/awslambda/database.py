@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from awslambda.servers import Server
@@ -34,8 +34,14 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
 SERVERS_OF = SERVERS.replace("has_server_privilege(", "has_server_privilege($1::pg_catalog.regrole, ")
 SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
+EPOCH = "SELECT EXTRACT(epoch FROM $1::pg_catalog.timestamptz)::pg_catalog.float8 AS seconds"
+OIDS = {
+    "regclass": "SELECT $1::pg_catalog.regclass::pg_catalog.oid",
+    "regprocedure": "SELECT $1::pg_catalog.regprocedure::pg_catalog.oid",
+}
 INTERRUPTS = "SELECT"
 ENCODING = "SELECT pg_catalog.getdatabaseencoding() AS encoding"
+PATH = "SELECT pg_catalog.current_setting('search_path') AS path"
 ROLE = "SELECT CURRENT_USER AS role"
 SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 JSON = "SELECT $1::pg_catalog.json IS NULL"
@@ -226,6 +232,16 @@ class PlpyDatabase:
         """As Database says, but nothing is committed: that is for the procedure."""
         return [dict(row) for row in self._execute(query, *arguments)]
 
+    def call(self, query: str, types: Sequence[str], *arguments: object) -> list[dict[str, Any]]:
+        """As fetch, for arguments of such types; an array of rows is a list of tuples."""
+        if query not in self._plans:
+            self._plans[query] = self._plpy.prepare(query, list(types))
+        return [dict(row) for row in self._plpy.execute(self._plans[query], list(arguments))]
+
+    def warn(self, message: str, hint: str) -> None:
+        """A WARNING to the client and the log."""
+        self._plpy.warning(message, hint=hint)
+
     @property
     def last_seen(self) -> float:
         """Always just now: this is the session."""
@@ -240,6 +256,14 @@ class PlpyDatabase:
         """An interval as Postgres reads it; ValueError if it does not."""
         return float(self._data(SECONDS, interval)[0]["seconds"])
 
+    def epoch(self, timestamp: str) -> float:
+        """Seconds since 1970 of a timestamptz as this session prints it; infinities are infinite."""
+        return float(self._execute(EPOCH, timestamp)[0]["seconds"])
+
+    def oid(self, kind: str, name: str) -> str:
+        """Of a regclass or regprocedure as Postgres prints it: by the search path of now."""
+        return str(self._execute(OIDS[kind], name)[0]["oid"])
+
     def check_json(self, text: str, binary: bool = False) -> None:
         """ValueError, with Postgres's message, unless `text` is json; or jsonb if `binary`."""
         self._data(JSONB if binary else JSON, text)
@@ -247,6 +271,10 @@ class PlpyDatabase:
     def encoding(self) -> str:
         """The database's encoding, by Postgres's name."""
         return str(self._execute(ENCODING)[0]["encoding"])
+
+    def search_path(self) -> str:
+        """The session's."""
+        return str(self._execute(PATH)[0]["path"])
 
     def role(self) -> str:
         """The current user."""
@@ -280,12 +308,29 @@ class PlpyDatabase:
 
 
 class CommittingDatabase(PlpyDatabase):
-    """The same in a procedure: each query is a transaction, so that none is open, and no snapshot held, in between."""
+    """The same in a procedure: each query is a transaction, so that none is open, and no snapshot held, in between.
+
+    Made outside a transaction block only: `refused` is raised otherwise.
+    """
+
+    def __init__(self, plpy: Any, refused: Exception) -> None:
+        super().__init__(plpy)
+        try:
+            plpy.commit()
+        except plpy.spiexceptions.InvalidTransactionTermination:
+            raise refused from None
 
     def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
         """As Database says. A procedure that commits cannot have SET: so each transaction begins with it."""
         self._execute(SEARCH_PATH)
         rows = super().fetch(query, *arguments)
+        self._plpy.commit()
+        return rows
+
+    def call(self, query: str, types: Sequence[str], *arguments: object) -> list[dict[str, Any]]:
+        """As fetch."""
+        self._execute(SEARCH_PATH)
+        rows = super().call(query, types, *arguments)
         self._plpy.commit()
         return rows
 

@@ -104,9 +104,7 @@ def send(arn: str, document: str, settings: Settings, check: Callable[[], None])
         with contextlib.closing(Connections()) as connections:
             lambda_.invoke(request, settings, connections, check)
         return
-    patterns = settings.allowed_resources
-    if patterns is not None and not resources.permits(patterns, "", arn):
-        raise errors.ResourceNotAllowed(server=settings.server, resource=arn)
+    settings.check_allowed("", arn)
     wait = Wait(check, settings.request_timeout)
     identity = aws.identity(settings)
     operation, parameters = "publish", {"TopicArn": arn, "Message": document}

@@ -15,11 +15,12 @@ class LambdaError(Exception):
     sqlstate = "38000"
     hint = ""
 
-    def __init__(self, *, detail: str = "", hint: str = "", **fields: object) -> None:
+    def __init__(self, *, detail: str = "", hint: str = "", sqlstate: str = "", **fields: object) -> None:
         super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
         self.fields = fields
         self.detail = detail
         self.hint = hint or type(self).hint
+        self.sqlstate = sqlstate or type(self).sqlstate
 
 
 class FunctionError(LambdaError):
@@ -245,6 +246,105 @@ class InvalidBatchResponse(LambdaError):
     )
 
 
+class StreamNotFound(LambdaError):
+    """There is no Kinesis stream {stream!r} in {region}."""
+
+    sqlstate = "42704"
+    hint = "Check name and region; another account's stream needs its full ARN."
+
+
+class ShardNotFound(LambdaError):
+    """The Kinesis stream {stream!r} has no shard {shard!r}."""
+
+    sqlstate = "42704"
+    hint = "Shards go when all their records are older than the stream's retention period."
+
+
+class StreamThrottled(LambdaError):
+    """Kinesis throttled {operation} of the stream {stream!r} ({reason})."""
+
+    sqlstate = "LA003"
+    hint = (
+        "All readers of a shard share 5 reads and 2 MiB a second, all writers 1,000 records and 1 MiB: "
+        "read less often, or give the stream more shards."
+    )
+
+
+class StreamFailed(LambdaError):
+    """Kinesis could not do {operation} of the stream {stream!r}: {reason}."""
+
+    sqlstate = "LA004"
+    hint = "If the code is not about the stream's own set-up, try again: no record is lost by that."
+
+
+class StreamNoAnswer(LambdaError):
+    """Kinesis did not answer {operation} of the stream {stream!r} within {seconds:g} s."""
+
+    sqlstate = "LA005"
+    hint = "The server option request_timeout has the time."
+
+
+class StreamConnectionBroke(LambdaError):
+    """The connection to {endpoint} broke before {operation} of the stream {stream!r} was answered: {reason}."""
+
+    sqlstate = "08006"
+    hint = "Try again: no record is lost by that."
+
+
+class IteratorExpired(LambdaError):
+    """The iterator of the shard {shard!r} of the Kinesis stream {stream!r} has expired."""
+
+    sqlstate = "LA004"
+    hint = "More than five minutes went by between two reads."
+
+
+class NotKinesis(LambdaError):
+    """What answers at {endpoint} for the stream {stream!r} is not Kinesis: HTTP {status}."""
+
+    sqlstate = "08P01"
+    hint = "Check endpoint_url, AWS_ENDPOINT_URL and the proxy."
+
+
+class BrokenRecord(LambdaError):
+    """The record {sequence_number} of the shard {shard!r} cannot be unpacked: {reason}."""
+
+    sqlstate = "22P03"
+    hint = "decompress => 'none' and deaggregate => false give the bytes as they are."
+
+
+class NotLogs(LambdaError):
+    """This is not what CloudWatch Logs sends to a stream: {reason}."""
+
+    sqlstate = "22P03"
+    hint = "It takes the data of one Kinesis record, as it is or decompressed."
+
+
+class RecordTooLarge(LambdaError):
+    """A record to put has {size} bytes with its partition key; {limit} are the most."""
+
+    sqlstate = "54000"
+    hint = "Put the data into S3, and its key into the stream."
+
+
+class RecordNotStored(LambdaError):
+    """The record {sequence_number} of the shard {shard!r} cannot be stored: {reason}"""
+
+    hint = (
+        "All records before it are stored, and the consumer stands before it. Put right what it needs, or say "
+        "on_error => 'dead_letter' or 'skip'; awslambda.kinesis_reset() puts the consumer elsewhere."
+    )
+
+
+class RecordsLost(LambdaError):
+    """Records of the shard {shard!r} were deleted before the consumer {consumer!r} read them: {reason}."""
+
+    sqlstate = "LA006"
+    hint = (
+        "awslambda.kinesis_reset(..., 'TRIM_HORIZON') goes on with what there is; so does kinesis_consume with "
+        "on_error 'skip' or 'dead_letter'. A longer retention period of the stream keeps records for longer."
+    )
+
+
 class NotLoaded(LambdaError):
     """The Python code of awslambda cannot be loaded: {reason}."""
 
@@ -253,10 +353,10 @@ class NotLoaded(LambdaError):
 
 
 class InTransactionBlock(LambdaError):
-    """CALL awslambda.dispatch cannot be in a transaction block."""
+    """CALL awslambda.{procedure} cannot be in a transaction block."""
 
     sqlstate = "2D000"
-    hint = "It commits while it delivers: call it outside of BEGIN and COMMIT and of functions, with autocommit on."
+    hint = "It commits as it goes: call it outside of BEGIN and COMMIT and of functions, with autocommit on."
 
 
 class NotSupported(LambdaError):

@@ -7,18 +7,16 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote
 
-import awslambda
 from awslambda import aws, errors, resources, signing
+from awslambda import request as request_
 from awslambda.connection import Answer, BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -27,30 +25,21 @@ INVOCATION_TYPES = ("RequestResponse", "Event", "DryRun")
 LOG_TYPES = ("None", "Tail")
 PAYLOAD_LIMITS = {"RequestResponse": 6 * 1024 * 1024, "Event": 1024 * 1024, "DryRun": 6 * 1024 * 1024}  # bytes
 CLIENT_CONTEXT_LIMIT = 3583  # bytes of base64
-BACK_OFF, LONGEST_BACK_OFF = 0.1, 5.0  # seconds: the first and the longest upper bound of the jitter
 LONGEST_FOR_ARN = 3.0  # seconds that an error waits for the function's ARN
 MESSAGE_LIMIT = 2000  # characters of a function's error message that an error shows
-USER_AGENT = f"awslambda-postgresql/{awslambda.__version__}"
 DETAIL_LIMIT = 8000  # characters of a function's stack that an error shows
 
 # What Invoke's errors are here: by AWS's code, else by HTTP status, else ServiceFailed.
 CODES: dict[str, type[errors.LambdaError]] = {
-    "AccessDeniedException": errors.AccessDenied,
+    **request_.CODES,
     "EC2ThrottledException": errors.Throttled,
-    "ExpiredTokenException": errors.CredentialsRefused,
-    "IncompleteSignatureException": errors.CredentialsRefused,
-    "InvalidClientTokenId": errors.CredentialsRefused,
-    "InvalidRequestContentException": errors.InvalidJson,
-    "InvalidSignatureException": errors.CredentialsRefused,
-    "MissingAuthenticationTokenException": errors.CredentialsRefused,
-    "RecursiveInvocationException": errors.ServiceFailed,
-    "RequestExpired": errors.CredentialsRefused,
     "EFSMountFailureException": errors.ServiceFailed,
+    "InvalidRequestContentException": errors.InvalidJson,
+    "RecursiveInvocationException": errors.ServiceFailed,
     "ResourceNotFoundException": errors.FunctionNotFound,
     "S3FilesMountFailureException": errors.ServiceFailed,
     "SnapStartException": errors.ServiceFailed,
     "ThrottlingException": errors.Throttled,
-    "UnrecognizedClientException": errors.CredentialsRefused,
 }
 STATUSES: dict[int, type[errors.LambdaError]] = {
     400: errors.InvalidArgument,
@@ -122,26 +111,8 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
     `check` is called at least every 20 ms while this waits, and ends it by raising.
     """
     wait = Wait(check, settings.request_timeout)
-    attempt, refused = 0, False
-    while True:
-        attempt += 1
-        try:
-            return _attempt(request, settings, connections, wait)
-        except (errors.ConnectFailed, errors.Throttled):
-            import random
-
-            pause = random.uniform(0, min(LONGEST_BACK_OFF, BACK_OFF * 2 ** (attempt - 1)))  # noqa: S311 - no secret
-            if attempt >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
-                raise
-            wait.sleep(pause)
-        except errors.CredentialsRefused:  # nothing ran; they may have been replaced since this session found them
-            aws.forget(settings)
-            if refused or time.monotonic() >= wait.deadline:
-                raise
-            refused = True
-        except (errors.NoCredentials, errors.RegionUnknown):
-            aws.forget(settings)
-            raise
+    harmless = (errors.ConnectFailed, errors.Throttled)
+    return request_.retried(lambda: _attempt(request, settings, connections, wait), settings, wait, harmless)
 
 
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:
@@ -155,7 +126,7 @@ def raise_function_error(request: Request, response: Response) -> None:
     """Raises what a function's failure is in SQL; does nothing if it did not fail."""
     if response.function_error is None:
         return
-    problem = _object(response.payload)
+    problem = request_.document(response.payload)
     kind, message = str(problem.get("errorType") or ""), str(problem.get("errorMessage") or "")
     timed_out = kind == "Sandbox.Timedout" or (not kind and "Task timed out after" in message)
     stack = problem.get("stackTrace") or problem.get("trace")  # Python, Java; Node.js
@@ -181,23 +152,15 @@ def arn(request: Request, settings: Settings, check: Callable[[], None]) -> str:
     return ":".join(part for part in (whole, function.qualifier) if part) if whole else function.given
 
 
-def _object(payload: bytes) -> dict[str, Any]:
-    try:
-        problem = json.loads(payload)
-    except (ValueError, RecursionError):
-        problem = None
-    return problem if isinstance(problem, dict) else {}
-
-
 def _attempt(request: Request, settings: Settings, connections: Connections, wait: Wait) -> Response:
     function = request.function
     identity = aws.identity(settings)
     region = _region(request, identity, wait)
-    _check_allowed(settings, function, function.arn(region, identity.partition))
+    settings.check_allowed(function.resource, function.arn(region, identity.partition))
     url = identity.url("lambda", region)
     path = url.path + _path(function.given, function.extra_qualifier)
     unsigned = signing.Request("lambda", region, "POST", url.host, path, _headers(request), request.payload)
-    message = _message(unsigned, identity.sign(unsigned, wait))
+    message = request_.message(unsigned, identity.sign(unsigned, wait))
     started = time.monotonic()
     try:
         answer = connections.exchange(url.endpoint, message, settings.connect_timeout, wait)
@@ -224,12 +187,6 @@ def _region(request: Request, identity: aws.Identity, wait: Wait) -> str:
     return request.function.region or request.region or identity.region(wait)[0]
 
 
-def _check_allowed(settings: Settings, function: resources.Target, arn: str | None) -> None:
-    patterns = settings.allowed_resources
-    if patterns is not None and not resources.permits(patterns, function.resource, arn):
-        raise errors.ResourceNotAllowed(server=settings.server, resource=arn or function.resource)
-
-
 @lru_cache(maxsize=256)
 def _path(function: str, qualifier: str | None) -> str:
     path = f"/2015-03-31/functions/{quote(function, safe='-._~')}/invocations"
@@ -250,25 +207,13 @@ def _client_context(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def _message(request: signing.Request, headers: Mapping[str, str]) -> bytes:
-    """What goes over the wire, with the headers that authorise it."""
-    head = (
-        f"{request.method} {request.path} HTTP/1.1\r\nHost: {request.host}\r\nUser-Agent: {USER_AGENT}\r\n"
-        f"Content-Length: {len(request.body)}\r\n"
-    )
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{head}{lines}\r\n".encode("ascii") + request.body
-
-
 def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> errors.LambdaError:
     """The error that a refused or failed Invoke is, by AWS's own code."""
-    said = _object(answer.body)
-    code = str(answer.headers.get("x-amzn-errortype") or said.get("__type") or said.get("code") or "")
-    code = code.split(":", maxsplit=1)[0].rsplit("#", maxsplit=1)[-1]
+    said = request_.document(answer.body)
+    code, message = request_.refusal(answer, said)
     if not code and (answer.status == 404 or answer.status < 400):
         return errors.NotLambda(endpoint=url.text, function=request.function.given, status=answer.status)
-    message = str(said.get("message") or said.get("Message") or code or f"HTTP {answer.status}")
-    message = message.split("\n", maxsplit=1)[0][:MESSAGE_LIMIT]  # then AWS shows the signed headers, with the token
+    message = message[:MESSAGE_LIMIT]
     kind = CODES.get(code) or STATUSES.get(answer.status, errors.ServiceFailed)
     if kind is errors.InvalidJson:
         message = "Lambda could not parse it"  # AWS's own message quotes the payload

@@ -6,12 +6,14 @@ outlives SET ROLE and DISCARD ALL.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import re
 import time
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from awslambda import errors, resources, servers
@@ -22,7 +24,9 @@ from awslambda.database import CommittingDatabase, PlpyDatabase
 from awslambda.settings import Settings
 
 if TYPE_CHECKING:
-    from awslambda import rds
+    from decimal import Decimal
+
+    from awslambda import kinesis, rds
 
 CONCURRENCY = 16  # batches that CALL awslambda.dispatch has out at once
 
@@ -37,6 +41,7 @@ class Backend:
         self.plpy = plpy
         self.database = PlpyDatabase(plpy)
         self.connections = Connections()
+        self.polls: Any = None
         self._settings: dict[servers.Server | None, Settings] = {}
         self._encoding = ""
 
@@ -77,15 +82,46 @@ def _seam(function: Callable[Concatenate[Backend, P], T]) -> Callable[Concatenat
     @functools.wraps(function)
     def called(plpy: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         backend = _backend(plpy)
-        try:
+        with _translating(backend):
             return function(backend, *args, **kwargs)
-        except errors.LambdaError as error:
-            raised = _as_plpy(backend, error)
-        except ImportError as error:
-            raised = _as_plpy(backend, errors.NotLoaded(reason=error))
-        raise raised
 
     return cast(Callable[Concatenate[Any, P], T], called)
+
+
+def _seam_of_rows(
+    function: Callable[Concatenate[Backend, P], Iterator[T]],
+) -> Callable[Concatenate[Any, P], Iterator[T]]:
+    """As _seam, for rows that are made when Postgres asks for them. The first is made at once: an error that comes then
+    has its own message, and a later one is the DETAIL of plpython's "error fetching next item from iterator"."""
+
+    @functools.wraps(function)
+    def called(plpy: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        backend = _backend(plpy)
+        with _translating(backend):
+            rows = function(backend, *args, **kwargs)
+            first = list(itertools.islice(rows, 1))
+        return _rest(backend, first, rows)
+
+    return cast(Callable[Concatenate[Any, P], Iterator[T]], called)
+
+
+def _rest(backend: Backend, first: Sequence[T], rows: Iterator[T]) -> Iterator[T]:
+    with _translating(backend):
+        yield from first
+        yield from rows
+
+
+@contextlib.contextmanager
+def _translating(backend: Backend) -> Iterator[None]:
+    """Our errors as Postgres's."""
+    try:
+        yield
+        return
+    except errors.LambdaError as error:
+        raised = _as_plpy(backend, error)
+    except ImportError as error:
+        raised = _as_plpy(backend, errors.NotLoaded(reason=error))
+    raise raised
 
 
 def _as_plpy(backend: Backend, error: errors.LambdaError) -> Any:
@@ -242,11 +278,7 @@ def dispatch(backend: Backend, max_duration: str | None) -> None:
     from awslambda import delivery, waits
 
     end = time.monotonic() + backend.database.seconds(_not_null("max_duration", max_duration))
-    try:
-        backend.plpy.commit()
-    except backend.plpy.spiexceptions.InvalidTransactionTermination:
-        raise errors.InTransactionBlock from None
-    database = CommittingDatabase(backend.plpy)
+    database = CommittingDatabase(backend.plpy, errors.InTransactionBlock(procedure="dispatch"))
     database.fetch("SELECT awslambda._check_home()")
     session = delivery.Delivery(database, CONCURRENCY, waits.start_helper)
     try:
@@ -258,6 +290,211 @@ def dispatch(backend: Backend, max_duration: str | None) -> None:
         session.step()
     finally:
         session.close()
+
+
+@_seam_of_rows
+def kinesis_read(  # noqa: PLR0917 - the arguments of the SQL function
+    backend: Backend,
+    stream: str | None,
+    starting_position: str | None,
+    starting_timestamp: str | None,
+    starting_sequence_number: Decimal | None,
+    shard_ids: Sequence[str | None] | None,
+    max_records: int | None,
+    batch_size: int | None,
+    max_duration: str | None,
+    deaggregate: bool | None,
+    decompress: str | None,
+    server: str | None,
+) -> Iterator[tuple[object, ...]]:
+    """Rows of shard_id, sequence_number, sub_sequence_number, approximate_arrival_timestamp, partition_key, data,
+    millis_behind_latest."""
+    from awslambda import kinesis
+
+    asked = kinesis.Read(
+        _position(backend, starting_position, starting_timestamp, starting_sequence_number),
+        None if shard_ids is None else tuple(_not_null("an element of shard_ids", shard) for shard in shard_ids),
+        _not_null("batch_size", batch_size),
+        max_records,
+        backend.database.seconds(_not_null("max_duration", max_duration)),
+    )
+    unpacking = kinesis.Unpacking(_not_null("deaggregate", deaggregate), _not_null("decompress", decompress))
+    pages = kinesis.read(_stream(backend, stream, server), asked)
+    return itertools.islice(kinesis.rows(pages, unpacking, backend.text), max_records)
+
+
+@_seam_of_rows
+def kinesis_poll(  # noqa: PLR0917 - the arguments of the SQL function
+    backend: Backend,
+    consumer: str | None,
+    stream: str | None,
+    starting_position: str | None,
+    starting_timestamp: str | None,
+    starting_sequence_number: Decimal | None,
+    max_records: int | None,
+    batch_size: int | None,
+    max_duration: str | None,
+    deaggregate: bool | None,
+    decompress: str | None,
+    server: str | None,
+) -> Iterator[tuple[object, ...]]:
+    """Rows of awslambda.kinesis_record."""
+    from awslambda import consumer as consumer_
+    from awslambda import kinesis
+
+    start = _position(backend, starting_position, starting_timestamp, starting_sequence_number)
+    duration = backend.database.seconds(_not_null("max_duration", max_duration))
+    asked = kinesis.Read(start, None, _not_null("batch_size", batch_size), max_records, duration)
+    unpacking = kinesis.Unpacking(_not_null("deaggregate", deaggregate), _not_null("decompress", decompress))
+    source = _stream(backend, stream, server)
+    who = consumer_.Consumer(backend.database, _not_null("consumer", consumer), source, start, tolerant=False)
+    backend.polls = backend.polls or consumer_.Polls()
+    polling = consumer_.Polling(who, backend.database, backend.polls, asked, unpacking, backend.text)
+    return itertools.islice(polling.rows(), max_records)
+
+
+@_seam
+def kinesis_received(backend: Backend, poll: int, shard_id: str) -> list[tuple[object, ...]]:
+    """What a poll of this session has handed out of a shard: a row of _kinesis_received, or none."""
+    found = backend.polls and backend.polls.take(poll, shard_id)
+    if not found:
+        return []
+    return [
+        (
+            found.sequence_number, found.sub_sequence_number, found.arrival, found.millis_behind_latest, found.records,
+            found.ended,
+        )
+    ]  # fmt: skip
+
+
+@_seam
+def kinesis_consume(  # noqa: PLR0917 - the arguments of the SQL procedure
+    backend: Backend,
+    consumer: str | None,
+    stream: str | None,
+    target: str | None,
+    handler: str | None,
+    starting_position: str | None,
+    starting_timestamp: str | None,
+    starting_sequence_number: Decimal | None,
+    batch_size: int | None,
+    max_duration: str | None,
+    on_error: str | None,
+    bisect: bool | None,
+    follow: bool | None,
+    deaggregate: bool | None,
+    decompress: str | None,
+    server: str | None,
+) -> None:
+    """Reads into a table or a function, batch by batch."""
+    from awslambda import consumer as consumer_
+    from awslambda import kinesis
+
+    start = _position(backend, starting_position, starting_timestamp, starting_sequence_number)
+    duration = backend.database.seconds(_not_null("max_duration", max_duration))
+    size = kinesis.Read(start, None, _not_null("batch_size", batch_size)).batch_size
+    unpacking = kinesis.Unpacking(_not_null("deaggregate", deaggregate), _not_null("decompress", decompress))
+    asked = consumer_.Consumption(
+        target and backend.database.oid("regclass", target), handler and backend.database.oid("regprocedure", handler),
+        size, duration, _not_null("on_error", on_error), _not_null("bisect_batch_on_error", bisect),
+        _not_null("follow", follow), backend.database.search_path(),
+    )  # fmt: skip
+    settings = backend.settings(server)
+    database = CommittingDatabase(backend.plpy, errors.InTransactionBlock(procedure="kinesis_consume"))
+    source = kinesis.Stream(_not_null("stream", stream), settings, backend.connections, database.check_interrupts)
+    tolerant = asked.on_error != "stop"
+    who = consumer_.Consumer(database, _not_null("consumer", consumer), source, start, tolerant)
+    consumer_.Consuming(who, database, asked, unpacking, backend.text).run()
+
+
+@_seam_of_rows
+def kinesis_put_records(  # noqa: PLR0917 - the arguments of the SQL function
+    backend: Backend,
+    stream: str | None,
+    data: Sequence[bytes | None] | None,
+    partition_keys: Sequence[str | None] | None,
+    explicit_hash_keys: Sequence[Decimal | None] | None,
+    server: str | None,
+) -> Iterator[tuple[object, ...]]:
+    """Rows of ordinality, shard_id, sequence_number, error_code, error_message."""
+    from uuid import uuid4
+
+    from awslambda import kinesis
+
+    records = _not_null("data", data)
+    for name, given in (("partition_keys", partition_keys), ("explicit_hash_keys", explicit_hash_keys)):
+        if given is not None and len(given) != len(records):
+            raise errors.InvalidArgument(
+                reason=f"data has {len(records)} elements, and {name} has {len(given)}", hint="Nothing was put."
+            )
+    entries = [
+        kinesis.Entry(
+            _not_null("an element of data", one),
+            (partition_keys[at] if partition_keys else None) or str(uuid4()),
+            _hash_key(explicit_hash_keys[at] if explicit_hash_keys else None),
+        )
+        for at, one in enumerate(records)
+    ]
+    put = kinesis.put(_stream(backend, stream, server), entries)
+    for ordinality, one in enumerate(put, 1):
+        message = one.error_message and backend.text(one.error_message)
+        yield ordinality, one.shard_id, one.sequence_number, one.error_code, message
+
+
+@_seam_of_rows
+def cloudwatch_logs_events(
+    backend: Backend, data: bytes | None, include_control: bool | None
+) -> Iterator[tuple[object, ...]]:
+    """Rows of message_type, owner, log_group, log_stream, subscription_filters, id, timestamp, message, event."""
+    from awslambda import content
+
+    try:
+        for document in [] if data is None else content.log_documents(data):
+            if document.message_type == "CONTROL_MESSAGE" and not include_control:
+                continue
+            head = [backend.text(part) for part in document.head]
+            filters = [backend.text(name) for name in document.subscription_filters]
+            for one in document.events:
+                event = {key: backend.text(of) if isinstance(of, str) else of for key, of in one.items()}
+                at = content.time_of(one["timestamp"] / 1000) if "timestamp" in one else None
+                yield *head, filters, event.get("id"), at, event.get("message"), json.dumps(event)
+    except content.Broken as error:
+        raise errors.NotLogs(reason=error) from None
+
+
+@_seam
+def mysql_audit_event(backend: Backend, message: str | None, time_zone: str | None) -> tuple[object, ...]:
+    """A row of mysql_audit_event; all NULL if the line is none."""
+    from awslambda import content
+
+    return tuple(content.audit_event(message or "", _not_null("time_zone", time_zone)) or (None,) * 12)
+
+
+def _hash_key(given: Decimal | None) -> str | None:
+    if given is None:
+        return None
+    if not (given.is_finite() and given == given.to_integral_value() and 0 <= given < 2**128):
+        raise errors.InvalidArgument(
+            reason=f"not an explicit hash key: {given}", hint="It is a whole number below 2^128. Nothing was put."
+        )
+    return f"{given:f}".split(".", maxsplit=1)[0]
+
+
+def _stream(backend: Backend, stream: str | None, server: str | None) -> kinesis.Stream:
+    from awslambda import kinesis
+
+    settings = backend.settings(server)
+    return kinesis.Stream(_not_null("stream", stream), settings, backend.connections, backend.database.check_interrupts)
+
+
+def _position(
+    backend: Backend, kind: str | None, timestamp: str | None, sequence_number: Decimal | None
+) -> kinesis.Position:
+    from awslambda import kinesis
+
+    epoch = None if timestamp is None else backend.database.epoch(timestamp)
+    number = None if sequence_number is None else f"{sequence_number:f}"
+    return kinesis.position(_not_null("starting_position", kind), number, epoch)
 
 
 def _invoke(

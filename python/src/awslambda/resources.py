@@ -73,6 +73,41 @@ def function(given: str, qualifier: str | None = None) -> Target:
     return Target(given, match["name"], extra, match["account"], match["region"], match["partition"])
 
 
+# StreamARN and StreamName: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_ListShards.html
+_STREAM = re.compile(
+    r"(?:arn:aws[a-zA-Z-]*:kinesis:(?P<region>" + REGION + r"):\d{12}:stream/)?(?P<name>[a-zA-Z0-9_.-]{1,128})",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A Kinesis stream as the caller named it; `region` is None where that is no ARN."""
+
+    given: str
+    name: str
+    region: str | None
+
+    @property
+    def resource(self) -> str:
+        return f"stream/{self.name}"
+
+    @property
+    def arn(self) -> str | None:
+        return self.given if self.region else None
+
+
+def stream(given: str) -> Stream:
+    """Parses a stream's name or ARN."""
+    match = _STREAM.fullmatch(given)
+    if not match:
+        raise errors.InvalidArgument(
+            reason=f"not the name or ARN of a Kinesis stream: {given[:200]!r}",
+            hint="A name has 1 to 128 letters, digits, - _ or .; an ARN is arn:aws:kinesis:region:account:stream/name.",
+        )
+    return Stream(given, match["name"], match["region"])
+
+
 def permits(patterns: Sequence[str], resource: str, arn: str | None) -> bool:
     """A target named by name is matched as the resource part of an ARN, one given as an ARN by ARN patterns only, so
     that another account is never reached by a name pattern. * stands for any characters, also none."""

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from awslambda import errors, resources
 
-SERVICES = ("lambda", "sns", "sqs", "sts")  # those that endpoint_url_<service> can be set for
+SERVICES = ("kinesis", "lambda", "sns", "sqs", "sts")  # those that endpoint_url_<service> can be set for
 SUPERUSER_ONLY = frozenset(
     {"endpoint_url", *(f"endpoint_url_{s}" for s in SERVICES), "profile", "role_arn", "external_id", "ca_bundle"}
 )
@@ -40,6 +40,11 @@ class Settings:
     def endpoint_url(self, service: str) -> str | None:
         """The configured URL of a service, or None for AWS's own."""
         return self.endpoint_urls.get(service) or self.endpoint_urls.get("")
+
+    def check_allowed(self, resource: str, arn: str | None) -> None:
+        """ResourceNotAllowed unless allowed_resources cover a target; `arn` is None if it was not given as one."""
+        if self.allowed_resources is not None and not resources.permits(self.allowed_resources, resource, arn):
+            raise errors.ResourceNotAllowed(server=self.server, resource=arn or resource)
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
