@@ -90,7 +90,7 @@ SELECT c.consumer, c.stream, c.shard_id,
          WHEN EXISTS (
            SELECT FROM awslambda._kinesis_checkpoint AS p
             WHERE p.consumer = c.consumer AND p.stream = c.stream
-              AND p.shard_id = ANY(c.parents) AND p.position <> 'SHARD_END') THEN 'WAITING_FOR_PARENT'
+              AND c.parents @> ARRAY[p.shard_id] AND p.position <> 'SHARD_END') THEN 'WAITING_FOR_PARENT'
          ELSE 'READING'
        END AS state,
        c.position, c.sequence_number, c.sub_sequence_number, c.approximate_arrival_timestamp,
