@@ -14,13 +14,13 @@ NO_INSTALL = 1
 NO_INSTALLCHECK = 1
 
 # PGXS is for the targets that build and install; the others must work before there is a PostgreSQL.
-DEVELOPMENT = help setup demo playground test bench check lock
+DEVELOPMENT = help setup demo example playground test bench check lock
 ifneq ($(filter-out $(DEVELOPMENT),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 endif
 
-.PHONY: help install uninstall setup demo playground test check bench lock FORCE
+.PHONY: help install uninstall setup demo example playground test check bench lock FORCE
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 18
 
@@ -89,6 +89,9 @@ setup:  ## everything that demo and tests need (Debian and Ubuntu; root or sudo)
 
 demo: setup  ## what it does, on a throw-away cluster and a local AWS
 	@.venv/bin/python -m examples.demo
+
+example: setup  ## one of examples/ on a throw-away cluster and a local AWS: make example NAME=temperature
+	@.venv/bin/python -m examples '$(NAME)'
 
 playground: setup  ## the demo's cluster and local AWS, with psql open on it
 	@.venv/bin/python -m examples.demo --playground

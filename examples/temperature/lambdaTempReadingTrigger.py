@@ -1,4 +1,4 @@
-"""Puts one temperature reading into CloudWatch."""
+"""Puts one temperature reading into CloudWatch. Times are UTC."""
 
 import datetime
 
@@ -13,6 +13,6 @@ def lambda_handler(event, context):
     print(f"temperature reading: {time:%Y-%m-%d %H:%M:%S} UTC, {value:.2f}")
     cloudwatch.put_metric_data(
         Namespace="Temperature Monitoring Database App",
-        MetricData=[{"MetricName": "Temperature Reading", "Timestamp": time, "Value": value}],
+        MetricData=[{"MetricName": event.get("metric", "Temperature Reading"), "Timestamp": time, "Value": value}],
     )
     return {"Status": "OK"}

@@ -185,6 +185,26 @@ def test_constraints_may_be_immediate(sql: Sql, faulty: FaultyStreams, stream: s
     assert polled(sql, stream) == [4, 5]
 
 
+def test_a_cursor_that_is_read_on_after_a_rollback_hands_out_nothing_twice(
+    sql: Sql, connect: Connect, faulty: FaultyStreams, stream: str
+) -> None:
+    assert polled(sql, stream) == []
+    put(faulty, stream, range(8))
+    begin = f"DECLARE c CURSOR FOR SELECT {NUMBER} FROM awslambda.kinesis_poll('app', '{stream}')"
+    for statement in ("BEGIN", begin, "SAVEPOINT s", "FETCH 2 FROM c", "ROLLBACK TO s"):
+        sql(statement)
+    assert sql("FETCH 1 FROM c") == 2
+    sql("COMMIT")
+    assert polled(sql, stream, ", max_records => 1") == [3]
+    for statement in ("BEGIN", begin, "SAVEPOINT s", "FETCH 1 FROM c", "ROLLBACK TO s"):
+        sql(statement)
+    assert polled(runner(connect()), stream, ", max_records => 1") == [4]  # nobody holds the shard
+    with raises("40001", "was moved while a cursor read on"):
+        sql("FETCH 1 FROM c")
+    sql("ROLLBACK")
+    assert polled(sql, stream) == [5, 6, 7]
+
+
 def test_a_function_that_fails_and_is_caught_takes_its_poll_back(sql: Sql, faulty: FaultyStreams, stream: str) -> None:
     put(faulty, stream, range(4))
     sql(

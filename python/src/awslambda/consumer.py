@@ -27,9 +27,15 @@ BEGIN = "SELECT awslambda._kinesis_begin($1, $2, $3, $4::pg_catalog.int8) AS beg
 TRANSACTION = "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text AS id"
 WRITE_POLLED = "SET CONSTRAINTS awslambda.kinesis_polled IMMEDIATE"
 DEFER = "SET CONSTRAINTS awslambda.kinesis_polled DEFERRED"
+CLAIM = (
+    "SELECT polling, pg_catalog.concat_ws(' ', position, sequence_number, sub_sequence_number) AS position"
+    " FROM awslambda._kinesis_checkpoint WHERE consumer = $1 AND stream = $2 AND shard_id = $3"
+)
 LOCK = "SELECT pg_catalog.pg_try_advisory_lock(awslambda._kinesis_lock($1, $2, $3)) AS locked"
 UNLOCK = "SELECT awslambda._kinesis_unlock($1, $2)"
 ON_ERROR = ("stop", "skip", "dead_letter")
+# Seconds between two rows, after which SQL may have run in between, and rolled back to a savepoint. None is so quick.
+INTERLUDE = 10e-6
 SHORTEST_RETENTION = 24 * 3600.0  # seconds that every stream keeps its records at least
 
 
@@ -130,6 +136,12 @@ class Consumer:
         """Takes a shard for this transaction; false if another session has it."""
         return bool(self._database.fetch(BEGIN, *self._key, shard_id, str(poll))[0]["begun"])
 
+    def claim(self, shard_id: str) -> tuple[int | None, str]:
+        """The poll that a checkpoint belongs to as this transaction sees it, and where it stands."""
+        for row in self._database.fetch(CLAIM, *self._key, shard_id):
+            return row["polling"], row["position"]
+        return None, ""
+
     def lock(self, shard_id: str) -> bool:
         """Takes a shard for this session; false if another has it."""
         return bool(self._database.fetch(LOCK, *self._key, shard_id)[0]["locked"])
@@ -150,6 +162,13 @@ class Received:
     records: int = 0
     ended: bool = False
     written: bool = False  # it may have been: then what comes later has to be written again
+    places: set[str] = field(default_factory=set)  # where the checkpoint was, and where it was written to
+
+    @property
+    def place(self) -> str:
+        """Where the checkpoint is to stand."""
+        parts = ("AFTER_SEQUENCE_NUMBER", self.sequence_number, self.sub_sequence_number)
+        return " ".join(str(part) for part in parts if part is not None)
 
 
 @dataclass
@@ -173,6 +192,7 @@ class Polls:
         found = self.received.get((poll, shard_id))
         if found is not None:
             found.written = True
+            found.places.add(found.place)
         return found
 
 
@@ -219,14 +239,25 @@ class Polling:
         for checkpoint in self._consumer.ready(shard_id):  # as it is now that it is ours
             self._consumer.check_trimmed(checkpoint)
             self._polls.received[number, shard_id] = state
+            state.places.add(checkpoint.expected)
             for row in self._records(checkpoint, state):
                 if state.written:
-                    state.written = False  # and true again at once, if the session's constraints are immediate
-                    self._consumer.begin(shard_id, number)
+                    self._hold(shard_id, number, state)
+                before = time.perf_counter()
                 yield row
+                if time.perf_counter() - before > INTERLUDE and self._consumer.claim(shard_id)[0] != number:
+                    self._hold(shard_id, number, state)
             if state.written:
-                self._consumer.begin(shard_id, number)
+                self._hold(shard_id, number, state)
         return state
+
+    def _hold(self, shard_id: str, number: int, state: Received) -> None:
+        """Takes the shard anew: what was handed out has been written, or a savepoint was rolled back under a cursor,
+        which no more rewinds ours than any other."""
+        state.written = False  # and true again at once, if the session's constraints are immediate
+        begun = self._consumer.claim(shard_id)[1] in state.places and self._consumer.begin(shard_id, number)
+        if not begun:
+            raise errors.CheckpointMoved(consumer=self._consumer.name, shard=shard_id)
 
     def _records(self, checkpoint: Checkpoint, state: Received) -> Iterator[tuple[object, ...]]:
         """Of one shard up to now; `state` says what the row that comes next, or the end, means for the checkpoint."""

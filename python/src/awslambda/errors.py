@@ -335,6 +335,13 @@ class RecordNotStored(LambdaError):
     )
 
 
+class CheckpointMoved(LambdaError):
+    """The checkpoint of the consumer {consumer!r} for the shard {shard!r} was moved while a cursor read on."""
+
+    sqlstate = "40001"
+    hint = "A savepoint was rolled back under the cursor, and another session read the shard. Begin again."
+
+
 class RecordsLost(LambdaError):
     """Records of the shard {shard!r} were deleted before the consumer {consumer!r} read them: {reason}."""
 

@@ -1,0 +1,34 @@
+"""make example NAME=...: one example on a local AWS: its SQL as psql shows it, and what came of it.
+
+An example is a folder: handlers (`on-new-user.py`) with their settings in `functions.toml`, SQL that is run in the
+order of the files' names, a README, and where needed a package `local`, whose prepare(stage) makes what is in AWS
+besides functions, and whose show(stage) prints what arrived there and says whether that was all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from examples.stage import EXAMPLES, end_with_terminal, stage
+
+
+def main(name: str) -> int:
+    """Shows an example; 0 if all that should arrive has."""
+    known = sorted({path.parent.name for path in EXAMPLES.glob("*/*.sql")})
+    if name not in known:
+        print(f"make example NAME=...: there is no example {name!r}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    folder = EXAMPLES / name
+    local = importlib.import_module(f"examples.{name}.local") if (folder / "local").is_dir() else None
+    with stage([folder]) as here:
+        options = local.prepare(here) if local else []
+        here.psql("CREATE EXTENSION awslambda CASCADE;\n")
+        for script in sorted(folder.glob("*.sql")):
+            here.psql(script.read_text(), *options)
+        return 0 if local is None or local.show(here) else 1
+
+
+if __name__ == "__main__":
+    end_with_terminal()
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))

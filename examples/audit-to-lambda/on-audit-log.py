@@ -1,0 +1,38 @@
+"""Takes a batch of a Kinesis stream to which CloudWatch Logs puts an audit log, and passes its changes on to a queue.
+
+Each record is gzip with many lines. A record that fails is named, so that Lambda calls again from there on, and what
+was before it is not repeated.
+"""
+
+import base64
+import gzip
+import json
+import os
+import re
+
+import boto3
+
+sqs = boto3.client("sqs")
+CHANGE = re.compile(r",QUERY,(?P<database>[^,]*),'(?P<statement>\s*(?:INSERT|UPDATE|DELETE)\b(?:[^'\\]|\\.)*)'", re.I)
+
+
+def lambda_handler(event, context):
+    for record in event["Records"]:
+        try:
+            handle(base64.b64decode(record["kinesis"]["data"]))
+        except Exception as error:
+            number = record["kinesis"]["sequenceNumber"]
+            print(f"record {number}: {type(error).__name__}")
+            return {"batchItemFailures": [{"itemIdentifier": number}]}
+    return {"batchItemFailures": []}
+
+
+def handle(data):
+    document = json.loads(gzip.decompress(data).decode("utf-8"))
+    if document["messageType"] != "DATA_MESSAGE":
+        return
+    for line in document["logEvents"]:
+        if change := CHANGE.search(line["message"]):
+            sqs.send_message(
+                QueueUrl=os.environ["QUEUE_URL"], MessageBody=json.dumps(change.groupdict(), ensure_ascii=False)
+            )
