@@ -72,6 +72,11 @@ class Outbox:
         )  # fmt: skip
         return added
 
+    def deliver(self) -> None:
+        """Calls what is due; whenever this runs, no record is too old for it."""
+        self.sql("UPDATE awslambda.outbox SET enqueued_at = clock_timestamp()")
+        self.sql("CALL awslambda.dispatch('10 s')")
+
     def batch(self, mapping: int, *ids: int) -> tuple[str | None, list[int], list[uuid.UUID]]:
         made: tuple[str | None, list[int], list[uuid.UUID]] = self.sql(
             "SELECT body, ids, message_ids FROM awslambda._batch(%s, %s::bigint[])", mapping, list(ids)
@@ -522,7 +527,7 @@ def test_failures_that_powertools_reports_are_delivered_again_and_nothing_else(
     for key, temperature in READINGS:
         outbox.add(mapping, reading(temperature), key)
     positions = {id: at for at, id in enumerate(outbox.sql("SELECT array_agg(id ORDER BY id) FROM awslambda.outbox"))}
-    outbox.sql("CALL awslambda.dispatch('10 s')")
+    outbox.deliver()
     waiting = outbox.sql("SELECT array_agg(id ORDER BY id) FROM awslambda.outbox")
     assert {positions[id] for id in waiting} == left
     assert outbox.sql("SELECT max(attempts) FROM awslambda.outbox") == 1
@@ -532,7 +537,7 @@ def test_failures_that_powertools_reports_are_delivered_again_and_nothing_else(
 
     outbox.sql("UPDATE awslambda.outbox SET payload = %s::json", reading(20.0))
     outbox.sql("UPDATE awslambda.outbox SET due_at = clock_timestamp() WHERE due_at < 'infinity'")
-    outbox.sql("CALL awslambda.dispatch('10 s')")
+    outbox.deliver()
     assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
 
 
@@ -550,7 +555,7 @@ def test_nonsense_in_the_place_of_failures_delivers_nothing(unhurried: Outbox, e
     payload = json.dumps({**RECORD, "new": {"answer": json.loads(answer)}})
     for key in ("a", "b", "c"):
         outbox.add(mapping, payload, key)
-    outbox.sql("CALL awslambda.dispatch('10 s')")
+    outbox.deliver()
     assert outbox.sql("SELECT array_agg(attempts) FROM awslambda.outbox") == [1, 1, 1]
     assert "InvalidBatchResponse" in outbox.sql("SELECT min(last_error) FROM awslambda.outbox")
 
@@ -561,7 +566,7 @@ def test_without_report_batch_item_failures_an_answer_is_not_looked_at(unhurried
     mapping = outbox.mapping(event_format, function_name="answer")
     payload = json.dumps({**RECORD, "new": {"answer": {"batchItemFailures": [{"itemIdentifier": ""}]}}})
     outbox.add(mapping, payload)
-    outbox.sql("CALL awslambda.dispatch('10 s')")
+    outbox.deliver()
     assert outbox.sql("SELECT count(*) FROM awslambda.outbox") == 0
 
 
@@ -603,7 +608,7 @@ def test_a_redriven_record_keeps_its_message_id_and_grows_its_sequence(unhurried
     outbox = unhurried
     mapping = outbox.mapping("postgresql", function_name="behave", maximum_retry_attempts=0)
     id, message_id = outbox.add(mapping)
-    outbox.sql("CALL awslambda.dispatch('10 s')")
+    outbox.deliver()
     assert outbox.sql("SELECT awslambda.redrive()") == 1
     redriven = outbox.sql("SELECT id FROM awslambda.outbox WHERE mapping = %s", mapping)
     record = outbox.record(mapping, redriven)

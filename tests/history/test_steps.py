@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import socket
 import threading
@@ -128,9 +129,16 @@ def test_a_dispatcher_that_is_killed_at_any_step_loses_nothing_and_is_replaced_a
 def test_take_over_after_a_kill_is_quick() -> None:
     with Steps() as world:
         first, second = world.dispatch(), world.dispatch()
-        world.insert(*range(1000))
-        world.drain()
-        wait_until(lambda: {one.client for one in world.stub.log()} == {first.name, second.name}, "both deliver")
+        batches = itertools.count(10_000, 100)
+
+        def both() -> bool:
+            """One of them may have delivered everything before the other had its share."""
+            start = next(batches)
+            world.insert(*range(start, start + 100))
+            world.drain()
+            return {one.client for one in world.stub.log()} == {first.name, second.name}
+
+        wait_until(both, "both deliver")
         killed = time.monotonic()
         first.kill()
         world.insert(*range(1000, 2000))

@@ -73,7 +73,7 @@ def test_what_is_installed_is_readable_compiled_and_pruned(tmp_path: Path, pg_co
     compiled = next(library.glob("awslambda/__pycache__/plpython*.pyc")).read_bytes()
     assert str(tmp_path).encode() not in compiled
     services = {path.name for path in (library / "botocore/data").iterdir() if path.is_dir()}
-    assert services == {"lambda", "sqs", "sns", "sts", "sso", "sso-oidc"}
+    assert services == {"kinesis", "lambda", "sqs", "sns", "sts", "sso", "sso-oidc"}
     assert sum(path.stat().st_size for path in library.rglob("*") if path.is_file()) < 20_000_000
 
 

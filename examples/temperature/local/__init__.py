@@ -1,25 +1,46 @@
-"""What came of the readings, as CloudWatch has it."""
+"""What the readings need in AWS, and what came of them: the metrics, the alarm, the file that Redshift copies."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from typing import Any
+
+from awslambda_local import LocalAWS
 
 from examples.stage import Stage
 
 READINGS = 8
 METRICS = ("Temperature Reading", "After Commit", "In Batches")
+NAMESPACE = "Temperature Monitoring Database App"
+COPY = "COPY rs_temp_reading FROM 's3://temperature/{}' IAM_ROLE default FORMAT AS JSON 'auto';"
 
 
 def prepare(here: Stage) -> list[str]:
-    """Nothing but functions is needed."""
+    """An alarm above 80 with a topic and who subscribes to it; a delivery stream with its bucket."""
+    sns, sqs = here.aws.client("sns"), here.aws.client("sqs")
+    topic = sns.create_topic(Name="too-hot")["TopicArn"]
+    url = sqs.create_queue(QueueName="operators")["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+    here.aws.client("cloudwatch").put_metric_alarm(
+        AlarmName="Temperature too high", Namespace=NAMESPACE, MetricName="Temperature Reading", Statistic="Maximum",
+        Period=600, EvaluationPeriods=1, Threshold=80, ComparisonOperator="GreaterThanThreshold", AlarmActions=[topic],
+    )  # fmt: skip
+    here.aws.client("s3").create_bucket(Bucket="temperature")
+    here.aws.client("firehose").create_delivery_stream(
+        DeliveryStreamName="FirehoseTempReading",
+        ExtendedS3DestinationConfiguration={
+            "RoleARN": f"arn:aws:iam::{here.aws.account_id}:role/lambda-role", "BucketARN": "arn:aws:s3:::temperature",
+        },
+    )  # fmt: skip
     return []
 
 
 def show(here: Stage) -> bool:
-    """Prints the three metrics; whether all readings have arrived in each."""
-    return all([show_metric(here, name) for name in METRICS])
+    """Prints all of it; whether it all has arrived."""
+    return all([*(show_metric(here, name) for name in METRICS), show_alarm(here.aws), show_file(here.aws)])
 
 
 def show_metric(here: Stage, name: str) -> bool:
@@ -38,7 +59,34 @@ def show_metric(here: Stage, name: str) -> bool:
 def metric(cloudwatch: Any, name: str) -> list[dict[str, Any]]:
     now = datetime.datetime.now(datetime.timezone.utc)
     found = cloudwatch.get_metric_statistics(
-        Namespace="Temperature Monitoring Database App", MetricName=name, Statistics=["Average"],
+        Namespace=NAMESPACE, MetricName=name, Statistics=["Average"],
         StartTime=now - datetime.timedelta(hours=2), EndTime=now, Period=60,
     )  # fmt: skip
     return sorted(found["Datapoints"], key=lambda point: point["Timestamp"])
+
+
+def show_alarm(aws: LocalAWS) -> bool:
+    """Prints the alarm's state, and what its subscriber was told."""
+    sqs = aws.client("sqs")
+    url = sqs.get_queue_url(QueueName="operators")["QueueUrl"]
+    told = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=20).get("Messages", [])
+    subjects = [json.loads(message["Body"])["Subject"] for message in told]
+    found = aws.client("cloudwatch").describe_alarms(AlarmNames=["Temperature too high"])["MetricAlarms"]
+    print(f"-- The alarm 'Temperature too high' is in {found[0]['StateValue']}; its subscriber was told:\n")
+    for subject in subjects:
+        print(f"   {subject}")
+    print()
+    return found[0]["StateValue"] == "ALARM" and any(subject.startswith("ALARM") for subject in subjects)
+
+
+def show_file(aws: LocalAWS) -> bool:
+    """Prints the file that Firehose wrote, and the COPY that Firehose would run for it."""
+    s3 = aws.client("s3")
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket="temperature").get("Contents", [])]
+    lines: list[str] = []
+    for key in keys:
+        text = s3.get_object(Bucket="temperature", Key=key)["Body"].read().decode()
+        print(f"-- Firehose wrote, and would run in Redshift: {COPY.format(key)}\n")
+        print("".join(f"   {line}\n" for line in text.splitlines()))
+        lines += text.splitlines()
+    return len(lines) == READINGS

@@ -21,6 +21,7 @@ from werkzeug.serving import BaseWSGIServer, DechunkedInput, make_server
 from werkzeug.wrappers import Response as WsgiResponse
 
 from awslambda_local import web
+from awslambda_local.alarms import connect_alarms
 from awslambda_local.credentials import EXPIRED, Credentials
 from awslambda_local.destinations import Destinations
 from awslambda_local.errors import ServiceFailure
@@ -63,6 +64,7 @@ def start(options: Options) -> LocalServer:
         events = EventQueue(service, Destinations(endpoint_url), options.retry_delays)
         events.start()
         connect_sources(service, events)
+        connect_alarms()
         _Handler.invoke_api = InvokeApi(service, events, credentials)
         threading.Thread(target=endpoint.serve_forever, daemon=True, name="endpoint").start()
         imds = InstanceMetadata(
