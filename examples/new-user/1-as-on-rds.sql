@@ -13,7 +13,7 @@ BEGIN
   PERFORM FROM aws_lambda.invoke(
     aws_commons.create_lambda_function_arn(TG_ARGV[0], TG_ARGV[1]),
     json_build_object(
-      'firstname', NEW.firstname, 'lastname', NEW.lastname, 'created_at', to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SS')),
+      'firstname', NEW.firstname, 'lastname', NEW.lastname, 'created_at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')),
     'Event');
   RETURN NEW;
 END

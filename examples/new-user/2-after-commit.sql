@@ -5,7 +5,7 @@ BEGIN
   PERFORM awslambda_fn_on_commit(
     TG_ARGV[0],
     json_build_object(
-      'firstname', NEW.firstname, 'lastname', NEW.lastname, 'created_at', to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SS')));
+      'firstname', NEW.firstname, 'lastname', NEW.lastname, 'created_at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')));
   RETURN NEW;
 END
 $$;

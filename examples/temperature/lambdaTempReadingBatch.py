@@ -1,7 +1,7 @@
 """Puts the temperature readings of a batch into CloudWatch at once, those of a minute together. Times are UTC.
 
-Delivery is at least once. A reading that comes twice does not count twice while this process lives, and never moves the
-minimum, the maximum or the average of its own minute: only SampleCount and Sum.
+Delivery is at least once. A reading that comes again does not count again while this process lives; where another
+process of the function gets it, it can count twice, which moves neither minimum nor maximum.
 """
 
 import collections
