@@ -410,8 +410,9 @@ BEGIN
     RETURN;
   EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS problem = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
-    -- What no record is to blame for: conflicts, resources, an operator, the system, a missing table or right.
-    IF left(problem, 2) IN ('08', '25', '40', '53', '55', '57', '58', 'XX') OR problem IN ('42501', '42P01', '42883', '42703') THEN
+    -- What no record is to blame for: connections, credentials, conflicts, rights and mistakes in SQL, resources, an
+    -- operator, the system, and an AWS that is away or throttles a function that the handler calls.
+    IF left(problem, 2) IN ('08', '25', '28', '3F', '40', '42', '53', '55', '57', '58', 'XX') OR problem IN ('LA003', 'LA004', 'LA005') THEN
       RAISE;
     END IF;
   END;

@@ -319,6 +319,25 @@ def test_a_handler_gets_each_batch_once(sql: Sql, faulty: FaultyStreams, stream:
     assert sql("SELECT array_agg(numbers::text ORDER BY id) FROM batches") == ["{0,1}", "{2,3}", "{4}"]
 
 
+@pytest.mark.parametrize("sqlstate", ["LA003", "LA004", "LA005", "28000", "42804", "3F000"])
+def test_an_aws_that_is_away_or_a_broken_handler_is_no_records_fault(
+    sql: Sql, faulty: FaultyStreams, stream: str, sqlstate: str
+) -> None:
+    sql(
+        "CREATE FUNCTION handle(records awslambda.kinesis_record[]) RETURNS void LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE 'away' USING ERRCODE = '{sqlstate}'; END $$"
+    )
+    put(faulty, stream, range(3))
+    for on_error in ("skip", "dead_letter"):
+        with raises(sqlstate, "away"):
+            sql(
+                f"CALL awslambda.kinesis_consume('app', '{stream}', on_error => '{on_error}',"
+                " handler => 'handle(awslambda.kinesis_record[])')"
+            )
+    assert sql("SELECT count(*) FROM awslambda.kinesis_dead_letter") == 0
+    assert polled(sql, stream) == [0, 1, 2]
+
+
 def test_names_are_those_of_the_caller(sql: Sql, faulty: FaultyStreams, stream: str) -> None:
     sql('CREATE SCHEMA "My Schema"')
     sql('CREATE TABLE "My Schema"."Target" (data text)')
