@@ -332,6 +332,25 @@ def test_only_records_that_were_not_taken_are_put_again(kinesis_at: Any) -> None
     assert [len(asked(received)[1]["Records"]) for received in endpoint.requests] == [3, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        (hang_up, "StreamConnectionBroke"),
+        (refusal(500, "InternalFailure"), "StreamFailed"),
+        (refusal(400, "AccessDeniedException"), "AccessDenied"),
+    ],
+)
+def test_what_was_taken_is_known_when_putting_the_others_again_fails(
+    kinesis_at: Any, then: Behaviour, code: str
+) -> None:
+    no = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"}
+    first = {"Records": [no, {"ShardId": "s", "SequenceNumber": "1"}, no]}
+    stream, endpoint = kinesis_at(in_turn(answer(body=first), then))
+    found = put(stream, 3)
+    assert [(one.sequence_number, one.error_code) for one in found] == [(None, code), ("1", None), (None, code)]
+    assert len(endpoint.requests) == 2
+
+
 def test_what_may_have_arrived_is_not_put_twice(kinesis_at: Any) -> None:
     stream, endpoint = kinesis_at(hang_up)
     with pytest.raises(errors.StreamConnectionBroke):
