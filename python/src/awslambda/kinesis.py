@@ -418,7 +418,7 @@ def read(stream: Stream, asked: Read) -> Iterator[tuple[str, Page]]:
     listed = _chosen(stream, asked)
     lineage, ended = Lineage(listed.values()), set[str]()
     turns: deque[ShardReader] = deque()
-    resting: deque[ShardReader] = deque()  # they had nothing new
+    resting: deque[tuple[float, ShardReader]] = deque()  # they had nothing new, and when to ask them again
     while True:
         for name in lineage.begin(ended):
             turns.append(ShardReader(stream, name, asked.start if name in listed else Position("TRIM_HORIZON")))
@@ -432,17 +432,20 @@ def read(stream: Stream, asked: Read) -> Iterator[tuple[str, Page]]:
             ended.add(reader.shard_id)
             if asked.shard_ids is None:
                 lineage.add_children(stream.shards())
-        elif page.records:
+        elif page.records and not (asked.follows and page.millis_behind_latest == 0):
             turns.append(reader)
-        elif asked.follows or not page.is_tip:
-            resting.append(reader)
+        elif asked.follows or not page.is_tip:  # at the tip, what comes is no reason to use up all five reads a second
+            resting.append((time.monotonic() + POLL, reader))
 
 
-def _turn(stream: Stream, turns: deque[ShardReader], resting: deque[ShardReader]) -> ShardReader | None:
+def _turn(stream: Stream, turns: deque[ShardReader], resting: deque[tuple[float, ShardReader]]) -> ShardReader | None:
+    """Whose turn it is. Who has rested comes back, however much the others have to read."""
+    now = time.monotonic()
     if not turns and resting:
-        stream.sleep(POLL)
-        turns.extend(resting)
-        resting.clear()
+        stream.sleep(max(0.0, resting[0][0] - now))
+        now = max(now, resting[0][0])
+    while resting and resting[0][0] <= now:
+        turns.append(resting.popleft()[1])
     return turns.popleft() if turns else None
 
 
