@@ -17,7 +17,7 @@ from awslambda_local.cluster import Cluster
 from bench.calls import private_memory
 from tests.conftest import Connect, runner
 from tests.database.test_interrupts import PROMPT
-from tests.endpoints import Endpoint, Received, answer, refusal, silence
+from tests.endpoints import Endpoint, Received, answer, hang_up, in_turn, refusal, silence
 from tests.errors import raises
 from tests.streams import FaultyStreams, Streams, aggregate
 
@@ -295,6 +295,18 @@ def test_what_was_not_taken_is_a_row(sql: Sql, endpoint: Callable[..., Endpoint]
     assert sql(
         "SELECT array_agg(p::text ORDER BY p.ordinality) FROM awslambda.kinesis_put_records('s', '{a,b}') AS p"
     ) == ["(1,s,7,,)", '(2,,,InternalFailure,"try again")']
+
+
+def test_a_row_says_what_was_put_although_putting_the_rest_again_broke(
+    sql: Sql, endpoint: Callable[..., Endpoint]
+) -> None:
+    taken = {"ShardId": "s", "SequenceNumber": "7"}
+    no = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"}
+    url = endpoint(in_turn(answer(body={"Records": [no, taken]}), hang_up)).url
+    sql(f"CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1', endpoint_url '{url}')")
+    assert sql(
+        "SELECT array_agg(coalesce(sequence_number::text, error_code)) FROM awslambda.kinesis_put_records('s', '{a,b}')"
+    ) == ["StreamConnectionBroke", "7"]
 
 
 # Streams that change while they are read, against a double that does that as AWS does.
