@@ -17,7 +17,7 @@ from awslambda_local.cluster import Cluster
 from bench.calls import private_memory
 from tests.conftest import Connect, runner
 from tests.database.test_interrupts import PROMPT
-from tests.endpoints import Endpoint, Received, answer, refusal, silence
+from tests.endpoints import Endpoint, Received, answer, hang_up, in_turn, refusal, silence
 from tests.errors import raises
 from tests.streams import FaultyStreams, Streams, aggregate
 
@@ -97,6 +97,7 @@ def test_reading_goes_on_at_and_after_a_sequence_number(shared: Sql, clicks: str
         ("NULL", "22004", "stream must not be NULL"),
         ("'clicks', shard_ids => '{shardId-9}'", "42704", "has no shard 'shardId-9'"),
         ("'clicks', shard_ids => '{NULL}'", "22004", "shard_ids"),
+        ("'clicks', shard_ids => '{{a},{b}}'", "22023", "shard_ids has more than one dimension"),
         ("'clicks', 'LATEST', now()", "22023", "starting_timestamp contradicts starting_position LATEST"),
         ("'clicks', 'OLDEST'", "22023", "TRIM_HORIZON, LATEST, AT_TIMESTAMP"),
         ("'clicks', 'AT_TIMESTAMP'", "22023", "needs starting_timestamp"),
@@ -274,6 +275,10 @@ def test_records_are_put_and_each_row_says_where(shared: Sql, aws: LocalAWS) -> 
         ("'put', NULL", "22004", "data must not be NULL"),
         ("'put', '{NULL}'", "22004", "an element of data"),
         ("'put', '{a,b}', '{k}'", "22023", "data has 2 elements, and partition_keys has 1"),
+        ("'put', '{a,b}', '{k,\"\"}'", "22023", "an element of partition_keys is empty"),
+        ("'put', '{{a},{b}}'", "22023", "data has more than one dimension"),
+        ("'put', '{a,b}', '{{k},{l}}'", "22023", "partition_keys has more than one dimension"),
+        ("'put', '{a,b}', explicit_hash_keys => '{{1},{2}}'", "22023", "explicit_hash_keys has more than one dim"),
         ("'put', '{a}', explicit_hash_keys => '{-1}'", "22023", "not an explicit hash key: -1"),
         ("'put', '{a}', explicit_hash_keys => '{NaN}'", "22023", "not an explicit hash key"),
         ("'put', ARRAY[convert_to(repeat('x', 10485760), 'UTF8')]", "54000", "10485760 are the most"),
@@ -295,6 +300,18 @@ def test_what_was_not_taken_is_a_row(sql: Sql, endpoint: Callable[..., Endpoint]
     assert sql(
         "SELECT array_agg(p::text ORDER BY p.ordinality) FROM awslambda.kinesis_put_records('s', '{a,b}') AS p"
     ) == ["(1,s,7,,)", '(2,,,InternalFailure,"try again")']
+
+
+def test_a_row_says_what_was_put_although_putting_the_rest_again_broke(
+    sql: Sql, endpoint: Callable[..., Endpoint]
+) -> None:
+    taken = {"ShardId": "s", "SequenceNumber": "7"}
+    no = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"}
+    url = endpoint(in_turn(answer(body={"Records": [no, taken]}), hang_up)).url
+    sql(f"CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1', endpoint_url '{url}')")
+    assert sql(
+        "SELECT array_agg(coalesce(sequence_number::text, error_code)) FROM awslambda.kinesis_put_records('s', '{a,b}')"
+    ) == ["StreamConnectionBroke", "7"]
 
 
 # Streams that change while they are read, against a double that does that as AWS does.

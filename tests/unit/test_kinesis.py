@@ -290,6 +290,39 @@ def test_latest_follows_open_shards_until_the_time_is_over() -> None:
     assert double.started == [("b", "LATEST")]
 
 
+class Trickle(Double):
+    """Each read of `busy` brings a record, at the tip or behind it; `quiet` has one only when it is read again."""
+
+    def __init__(self, behind: int) -> None:
+        super().__init__([one("busy"), one("quiet")], [], {})
+        self.behind = behind
+        self.reads: list[str] = []
+
+    def page(self, shard_id: str, iterator: str, limit: int) -> Page:
+        time.sleep(0.001)  # the answer takes its time
+        self.reads.append(shard_id)
+        if shard_id == "quiet" and self.reads.count(shard_id) == 1:
+            return Page([], "1", 0)
+        return Page([Record(str(len(self.reads)), 0.0, "k", b"")], "1", self.behind if shard_id == "busy" else 0)
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        time.sleep(seconds)
+
+
+def test_a_busy_shard_does_not_keep_a_quiet_one_from_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinesis, "POLL", 0.02)
+    found = read(Trickle(behind=1000), start=Position("LATEST"), max_duration=0.3)
+    assert {shard_id for shard_id, _ in found} == {"busy", "quiet"}
+
+
+def test_at_the_tip_not_all_the_reads_of_a_shard_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinesis, "POLL", 0.02)
+    double = Trickle(behind=0)
+    read(double, start=Position("LATEST"), max_duration=0.3)
+    assert 2 <= double.reads.count("busy") <= 0.3 / 0.02 + 1
+
+
 @pytest.mark.parametrize("asked", [{"batch_size": 0}, {"batch_size": 10_001}, {"max_records": -1}])
 def test_a_read_out_of_bounds_is_an_error(asked: dict[str, int]) -> None:
     with pytest.raises(errors.InvalidArgument):
@@ -330,6 +363,25 @@ def test_only_records_that_were_not_taken_are_put_again(kinesis_at: Any) -> None
     assert [one.sequence_number for one in found] == ["1", "2", None]
     assert found[2].error_code == "ProvisionedThroughputExceededException"
     assert [len(asked(received)[1]["Records"]) for received in endpoint.requests] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        (hang_up, "StreamConnectionBroke"),
+        (refusal(500, "InternalFailure"), "StreamFailed"),
+        (refusal(400, "AccessDeniedException"), "AccessDenied"),
+    ],
+)
+def test_what_was_taken_is_known_when_putting_the_others_again_fails(
+    kinesis_at: Any, then: Behaviour, code: str
+) -> None:
+    no = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"}
+    first = {"Records": [no, {"ShardId": "s", "SequenceNumber": "1"}, no]}
+    stream, endpoint = kinesis_at(in_turn(answer(body=first), then))
+    found = put(stream, 3)
+    assert [(one.sequence_number, one.error_code) for one in found] == [(None, code), ("1", None), (None, code)]
+    assert len(endpoint.requests) == 2
 
 
 def test_what_may_have_arrived_is_not_put_twice(kinesis_at: Any) -> None:

@@ -117,6 +117,11 @@ class Put:
     error_code: str | None = None
     error_message: str | None = None
 
+    @classmethod
+    def failed(cls, error: errors.LambdaError) -> Put:
+        """Of a record whose request had no answer that says what became of it."""
+        return cls(None, None, type(error).__name__, str(error))
+
 
 def position(kind: str, sequence_number: str | None = None, timestamp: float | None = None) -> Position:
     """InvalidArgument unless the position has what it needs and nothing that contradicts it."""
@@ -197,14 +202,21 @@ class Stream:
     def put(self, entries: Sequence[Entry]) -> list[Put]:
         """What became of each record of one PutRecords, which has at most 500 and 10 MiB. Those that Kinesis did not
         take are put again with the others of their kind, so their order is lost; what may have arrived is not put
-        again."""
+        again. An error of putting again is one of those records: the others are in the stream."""
         outcomes: list[Put | None] = [None] * len(entries)
         left = list(range(len(entries)))
         wait, tried = Wait(self._check, self._settings.request_timeout), 0
         while left:
             tried += 1
             parameters = self._named({"Records": [entries[at].parameters for at in left]})
-            said = self._call("PutRecords", parameters, "", (errors.ConnectFailed,))
+            try:
+                said = self._call("PutRecords", parameters, "", (errors.ConnectFailed,))
+            except errors.LambdaError as error:
+                if tried == 1:
+                    raise
+                for at in left:
+                    outcomes[at] = Put.failed(error)
+                break
             for at, one in zip(left, said["Records"], strict=True):
                 number = one.get("SequenceNumber")
                 outcomes[at] = Put(one.get("ShardId"), number, one.get("ErrorCode"), one.get("ErrorMessage"))
@@ -406,7 +418,7 @@ def read(stream: Stream, asked: Read) -> Iterator[tuple[str, Page]]:
     listed = _chosen(stream, asked)
     lineage, ended = Lineage(listed.values()), set[str]()
     turns: deque[ShardReader] = deque()
-    resting: deque[ShardReader] = deque()  # they had nothing new
+    resting: deque[tuple[float, ShardReader]] = deque()  # they had nothing new, and when to ask them again
     while True:
         for name in lineage.begin(ended):
             turns.append(ShardReader(stream, name, asked.start if name in listed else Position("TRIM_HORIZON")))
@@ -420,17 +432,20 @@ def read(stream: Stream, asked: Read) -> Iterator[tuple[str, Page]]:
             ended.add(reader.shard_id)
             if asked.shard_ids is None:
                 lineage.add_children(stream.shards())
-        elif page.records:
+        elif page.records and not (asked.follows and page.millis_behind_latest == 0):
             turns.append(reader)
-        elif asked.follows or not page.is_tip:
-            resting.append(reader)
+        elif asked.follows or not page.is_tip:  # at the tip, what comes is no reason to use up all five reads a second
+            resting.append((time.monotonic() + POLL, reader))
 
 
-def _turn(stream: Stream, turns: deque[ShardReader], resting: deque[ShardReader]) -> ShardReader | None:
+def _turn(stream: Stream, turns: deque[ShardReader], resting: deque[tuple[float, ShardReader]]) -> ShardReader | None:
+    """Whose turn it is. Who has rested comes back, however much the others have to read."""
+    now = time.monotonic()
     if not turns and resting:
-        stream.sleep(POLL)
-        turns.extend(resting)
-        resting.clear()
+        stream.sleep(max(0.0, resting[0][0] - now))
+        now = max(now, resting[0][0])
+    while resting and resting[0][0] <= now:
+        turns.append(resting.popleft()[1])
     return turns.popleft() if turns else None
 
 
@@ -513,7 +528,7 @@ def put(stream: Stream, entries: Sequence[Entry]) -> Iterator[Put]:
                     raise
                 failed = error
         for _ in batch:
-            yield Put(None, None, type(failed).__name__, str(failed))
+            yield Put.failed(failed)
 
 
 def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -313,7 +313,7 @@ def kinesis_read(  # noqa: PLR0917 - the arguments of the SQL function
 
     asked = kinesis.Read(
         _position(backend, starting_position, starting_timestamp, starting_sequence_number),
-        None if shard_ids is None else tuple(_not_null("an element of shard_ids", shard) for shard in shard_ids),
+        None if shard_ids is None else tuple(_elements("shard_ids", shard_ids)),
         _not_null("batch_size", batch_size),
         max_records,
         backend.database.seconds(_not_null("max_duration", max_duration)),
@@ -421,15 +421,19 @@ def kinesis_put_records(  # noqa: PLR0917 - the arguments of the SQL function
 
     from awslambda import kinesis
 
-    records = _not_null("data", data)
+    records = _elements("data", _not_null("data", data))
     for name, given in (("partition_keys", partition_keys), ("explicit_hash_keys", explicit_hash_keys)):
-        if given is not None and len(given) != len(records):
+        if given is not None and len(_flat(name, given)) != len(records):
             raise errors.InvalidArgument(
                 reason=f"data has {len(records)} elements, and {name} has {len(given)}", hint="Nothing was put."
             )
+    if partition_keys and "" in partition_keys:
+        raise errors.InvalidArgument(
+            reason="an element of partition_keys is empty", hint="NULL is a random one. Nothing was put."
+        )
     entries = [
         kinesis.Entry(
-            _not_null("an element of data", one),
+            one,
             (partition_keys[at] if partition_keys else None) or str(uuid4()),
             _hash_key(explicit_hash_keys[at] if explicit_hash_keys else None),
         )
@@ -468,6 +472,17 @@ def mysql_audit_event(backend: Backend, message: str | None, time_zone: str | No
     from awslambda import content
 
     return tuple(content.audit_event(message or "", _not_null("time_zone", time_zone)) or (None,) * 12)
+
+
+def _flat(name: str, given: Sequence[T]) -> Sequence[T]:
+    """`given`, whose type in SQL allows any number of dimensions."""
+    if given and isinstance(given[0], list):
+        raise errors.InvalidArgument(reason=f"{name} has more than one dimension", hint="It is like ARRAY['a', 'b'].")
+    return given
+
+
+def _elements(name: str, given: Sequence[T | None]) -> list[T]:
+    return [_not_null(f"an element of {name}", one) for one in _flat(name, given)]
 
 
 def _hash_key(given: Decimal | None) -> str | None:
