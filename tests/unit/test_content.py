@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zlib
 from hashlib import md5
 
@@ -68,6 +69,41 @@ def test_a_bomb_is_an_error(compress: object, monkeypatch: pytest.MonkeyPatch) -
     assert whole(compress(b"0" * 999)) == [plain(b"0" * 999)]  # type: ignore[operator]
     with pytest.raises(Broken, match="more than 1000 bytes"):
         whole(compress(b"0" * 100_000))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("first", [999, 1000])
+def test_a_bomb_in_a_later_member_is_an_error(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "LARGEST", 1000)
+    bomb = gzip.compress(b"0" * first) + gzip.compress(b"0" * 100_000)
+    with pytest.raises(Broken, match="more than 1000 bytes"):
+        whole(bomb)
+
+
+def test_an_aggregate_of_bombs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "LARGEST", 1000)
+    bomb = gzip.compress(b"0" * 500)
+    assert len(whole(aggregate(("a", None, bomb), ("a", None, bomb)))) == 2
+    for one_more in (gzip.compress(b"0"), zlib.compress(b"0" * 3)):
+        with pytest.raises(Broken, match="more than 1000 bytes"):
+            whole(aggregate(("a", None, bomb), ("a", None, bomb), ("a", None, one_more)))
+
+
+def test_many_members_take_a_time_that_grows_as_they_do() -> None:
+    def took(members: int) -> float:
+        packed = gzip.compress(b"") * members
+        started = time.process_time()
+        assert whole(packed) == [plain(b"")]
+        return time.process_time() - started
+
+    took(1000)
+    assert took(80_000) < 10 * took(20_000)  # 4 times; 16 and more if each member costs as much as all behind it
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.integers(0, 5))
+def test_members_that_do_not_fit_the_pieces_are_whole(parts: list[bytes], padding: int) -> None:
+    large = [part * 5000 for part in parts]
+    packed = b"".join(gzip.compress(part, 0) + bytes(padding) for part in large)
+    assert whole(packed) == [plain(b"".join(large))]
 
 
 def test_an_aggregate_becomes_its_user_records() -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import md5
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ ANY = frozenset([b"", *(bytes([first]) for first in range(256))])
 # First bytes of what may be an aggregate, gzip or zlib.
 SUSPECT = frozenset([MAGIC[:1], GZIP[:1], *(bytes([16 * size + 8]) for size in range(8))])
 DECOMPRESS = ("auto", "gzip", "none")
-LARGEST = 256 * 1024 * 1024  # bytes that a record may have when it is inflated
+LARGEST = 256 * 1024 * 1024  # bytes that a record may have when it is inflated, an aggregate in all
+_PADDING = re.compile(rb"\0+")
 
 
 class Broken(Exception):
@@ -41,50 +42,73 @@ class UserRecord:
 
 def unpack(data: bytes, *, deaggregate: bool, decompress: str) -> list[UserRecord]:
     """The user records of one record; Broken names what is wrong with it."""
-    if deaggregate and data.startswith(MAGIC):
-        return [
-            UserRecord(number, record.partition_key, record.explicit_hash_key, inflate(record.data, decompress))
-            for number, record in enumerate(_aggregate(data))
-        ]
-    return [UserRecord(0, None, None, inflate(data, decompress))]
+    if not (deaggregate and data.startswith(MAGIC)):
+        return [UserRecord(0, None, None, inflate(data, decompress))]
+    unpacked, room = [], LARGEST
+    for record in _aggregate(data):
+        inner = _inflate(record.data, decompress, room)
+        room = max(0, room - len(inner))
+        unpacked.append(replace(record, data=inner))
+    return unpacked
 
 
 def inflate(data: bytes, decompress: str) -> bytes:
     """Of gzip, also of several members, and of zlib with `auto`; anything else as it is. What only begins like zlib is
     plain data; `gzip` wants it to be gzip."""
+    return _inflate(data, decompress, LARGEST)
+
+
+def _inflate(data: bytes, decompress: str, room: int) -> bytes:
     if decompress == "none":
         return data
     if data.startswith(GZIP):
-        return _gunzip(data)
+        return _gunzip(data, room)
     if decompress == "gzip":
         raise Broken("it is not gzip")
     if len(data) > 2 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7 and int.from_bytes(data[:2], "big") % 31 == 0:
         try:
             inflater = zlib.decompressobj()
-            whole = inflater.decompress(data, LARGEST)
+            whole = inflater.decompress(data, room + 1)  # 0 would be no limit
         except zlib.error:
             return data
-        if inflater.unconsumed_tail:
-            raise Broken(f"it has more than {LARGEST} bytes when it is inflated")
+        if len(whole) > room:
+            raise _too_large()
         return whole if inflater.eof and not inflater.unused_data else data
     return data
 
 
-def _gunzip(data: bytes) -> bytes:
-    whole, left = b"", data
-    while left:
-        inflater = zlib.decompressobj(wbits=31)
-        try:
-            part = inflater.decompress(left, LARGEST - len(whole))
-        except zlib.error as error:
-            raise Broken(f"its gzip is broken ({error})") from None
-        whole = whole + part if whole else part
-        if inflater.unconsumed_tail or (len(whole) >= LARGEST and not inflater.eof):
-            raise Broken(f"it has more than {LARGEST} bytes when it is inflated")
-        if not inflater.eof:
-            raise Broken("its gzip is cut off")
-        left = inflater.unused_data.lstrip(b"\0")  # padding is allowed behind a member
-    return whole
+def _gunzip(data: bytes, room: int) -> bytes:
+    # In pieces: zlib copies what is behind a member, which for many small members would be all of it each time.
+    first = len(data) if len(data) <= 65536 else 4096
+    parts, at = [], 0
+    while at < len(data):
+        inflater, size = zlib.decompressobj(wbits=31), first
+        while not inflater.eof:
+            if at >= len(data):
+                raise Broken("its gzip is cut off")
+            piece = data[at : at + size]
+            try:
+                part = inflater.decompress(piece, room + 1)  # 0 would be no limit
+            except zlib.error as error:
+                raise Broken(f"its gzip is broken ({error})") from None
+            if len(part) > room:
+                raise _too_large()
+            parts.append(part)
+            room -= len(part)
+            at += len(piece)
+            size *= 2
+        at = _padded(data, at - len(inflater.unused_data))
+    return b"".join(parts)
+
+
+def _padded(data: bytes, at: int) -> int:
+    """Where the padding ends that is allowed behind a member."""
+    padding = _PADDING.match(data, at)
+    return padding.end() if padding else at
+
+
+def _too_large() -> Broken:
+    return Broken(f"it has more than {LARGEST} bytes when it is inflated")
 
 
 def _aggregate(data: bytes) -> list[UserRecord]:
