@@ -150,7 +150,29 @@ def test_log_documents_are_read_with_their_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"x", b"[]", b"1", b"{}", b"\xff", b'{"messageType": 1}', gzip.compress(b"no"), b'{"a":' * 50_000]
+    "data",
+    [
+        *(
+            json.dumps({**DOCUMENT, "logEvents": events}).encode()
+            for events in (
+                "abc",
+                [["ab"]],
+                [{"timestamp": "x"}],
+                [{"timestamp": None}],
+                [{"timestamp": 10**30}],
+                [{"more": float("nan")}],
+            )
+        ),
+        json.dumps(DOCUMENT).replace("1432826855000", "1e400").encode(),
+        b"x",
+        b"[]",
+        b"1",
+        b"{}",
+        b"\xff",
+        b'{"messageType": 1}',
+        gzip.compress(b"no"),
+        b'{"a":' * 50_000,
+    ],
 )
 def test_what_is_no_log_document_is_an_error(data: bytes) -> None:
     with pytest.raises(Broken):
@@ -200,7 +222,16 @@ def test_the_dialects_of_audit_lines(line: str, time: str, rest: tuple[object, .
 
 
 @pytest.mark.parametrize(
-    "line", ["", "hello", "20260102 03:04:05,h,u,c,x,99,QUERY,app,'SELECT 1',0", "1,2,3,4,5,6,QUERY,,"]
+    "line",
+    [
+        "",
+        "hello",
+        "20260102 03:04:05,h,u,c,x,99,QUERY,app,'SELECT 1',0",
+        "1,2,3,4,5,6,QUERY,,",
+        "20261399 03:04:05,h,u,c,7,99,QUERY,app,'SELECT 1',0",
+        "20260102 24:04:05,h,u,c,7,99,QUERY,app,'SELECT 1',0",
+        "20260102 03:04:05,h,u,c,%s,99,QUERY,app,'SELECT 1',0" % ("9" * 25),
+    ],
 )
 def test_a_line_that_is_none_is_nothing(line: str) -> None:
     assert audit_event(line, "UTC") is None

@@ -8,11 +8,12 @@ https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-forma
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from hashlib import md5
 from typing import Any, NamedTuple
 
@@ -190,13 +191,28 @@ class LogDocument:
         return self.message_type, self.owner, self.log_group, self.log_stream
 
 
+def _event(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise TypeError("an event is an object")
+    time_of(given.get("timestamp", 0) / 1000)  # raises if it is no time
+    return given
+
+
+def _number(given: str) -> float:
+    """What Python takes for a number, and JSON and Postgres do not, is an error: NaN, Infinity, 1e400."""
+    number = float(given)
+    if not math.isfinite(number):
+        raise ValueError(given)
+    return number
+
+
 def log_documents(data: bytes) -> Iterator[LogDocument]:
     """Of one record, gzip or not: mostly one; Firehose puts several one behind the other. Broken if it is none."""
     try:
         text = inflate(data, "auto").decode()
     except UnicodeDecodeError:
         raise Broken("it is not text") from None
-    decoder, at = json.JSONDecoder(), 0
+    decoder, at = json.JSONDecoder(parse_float=_number, parse_constant=_number), 0
     text = text.strip()
     while at < len(text):
         try:
@@ -204,9 +220,9 @@ def log_documents(data: bytes) -> Iterator[LogDocument]:
             yield LogDocument(
                 str(document["messageType"]), str(document["owner"]), str(document["logGroup"]),
                 str(document["logStream"]), [str(name) for name in document["subscriptionFilters"]],
-                [dict(event) for event in document["logEvents"]],
+                [_event(event) for event in document["logEvents"]],
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise Broken("it is not JSON with messageType, logGroup and logEvents") from None
         while at < len(text) and text[at].isspace():
             at += 1
@@ -226,16 +242,16 @@ class AuditEvent(NamedTuple):
     object: str | None
     return_code: int | None
     connection_type: int | None  # RDS for MySQL says it of CONNECT and DISCONNECT
-    truncated: bool  # the server cut the statement off
+    truncated: bool  # the closing quote of the statement is missing
 
 
 _AUDIT = re.compile(
-    r"(?P<time>\d{8} \d\d:\d\d:\d\d|\d{13,17}),(?P<server>[^,]*),(?P<user>[^,]*),(?P<host>[^,]*),(?P<connection>\d+),"
-    r"(?P<query>\d+),(?P<operation>[A-Z_]+),(?P<database>[^,]*),(?P<rest>.*)",
+    r"(?P<time>\d{8} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d|\d{13,17}),(?P<server>[^,]*),(?P<user>[^,]*),(?P<host>[^,]*),"
+    r"(?P<connection>\d{1,18}),(?P<query>\d{1,18}),(?P<operation>[A-Z_]+),(?P<database>[^,]*),(?P<rest>.*)",
     re.ASCII | re.DOTALL,
 )
-_QUOTED = re.compile(r"'(?P<object>(?:[^'\\]|\\.)*)'(?P<end>(?:,\d*)*)", re.ASCII | re.DOTALL)
-_PLAIN = re.compile(r"(?P<object>.*?)(?P<end>(?:,\d*){0,3})", re.ASCII | re.DOTALL)
+_QUOTED = re.compile(r"'(?P<object>(?:[^'\\]|\\.)*)'(?P<end>(?:,\d{0,9})*)", re.ASCII | re.DOTALL)
+_PLAIN = re.compile(r"(?P<object>.*?)(?P<end>(?:,\d{0,9}){0,3})", re.ASCII | re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": ""}
 
@@ -246,7 +262,8 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
     The object of QUERY is the statement, in single quotes with backslash escapes; if its end is missing it was cut off.
     """
     match = _AUDIT.fullmatch(line.rstrip("\r\n"))
-    if not match:
+    at = match and _audit_time(match["time"], time_zone)
+    if match is None or at is None:
         return None
     rest = match["rest"]
     quoted = _QUOTED.fullmatch(rest)
@@ -256,12 +273,10 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
         return None
     what = found["object"]
     if quoted or truncated:
-        what = re.sub(
-            r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), what.removeprefix("'"), flags=re.DOTALL
-        )
+        what = _ESCAPED.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), what.removeprefix("'"))
     numbers = [int(number) if number else None for number in found["end"].split(",")[1:]]
     return AuditEvent(
-        _audit_time(match["time"], time_zone), match["server"], match["user"], match["host"],
+        at, match["server"], match["user"], match["host"],
         int(match["connection"]), int(match["query"]), match["operation"], match["database"] or None, what or None,
         numbers[0] if numbers else None,
         numbers[1] if len(numbers) == 2 and match["operation"] != "QUERY" else None,
@@ -269,11 +284,14 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
     )  # fmt: skip
 
 
-def _audit_time(given: str, time_zone: str) -> str:
-    """As Postgres reads it."""
+def _audit_time(given: str, time_zone: str) -> str | None:
+    """As Postgres reads it; None if there is no such day."""
     if " " not in given:
         return time_of(int(given) / 1_000_000)
-    return f"{given[:4]}-{given[4:6]}-{given[6:]} {time_zone}"
+    try:
+        return f"{date(int(given[:4]), int(given[4:6]), int(given[6:8]))} {given[9:]} {time_zone}"
+    except ValueError:
+        return None
 
 
 def time_of(epoch: float) -> str:
