@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,9 +13,11 @@ import pytest
 from awslambda_local.cluster import Cluster
 
 from tests.conftest import runner
+from tests.endpoints import Endpoint, Received, answer
 from tests.errors import raises
 
 Sql = Callable[..., Any]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kinesis" / "kinesis.sql"
 
 
 def record(kind: str = "DATA_MESSAGE", **event: object) -> bytes:
@@ -107,3 +110,23 @@ def test_local_times_of_an_audit_log_are_of_the_time_zone_that_is_said(shared: S
     for none in ("", " "):
         with raises("22023", "time_zone"):
             shared("SELECT awslambda.mysql_audit_event(%s, %s)", line, none)
+
+
+def test_the_loop_of_2016_ends_behind_the_last_record_of_a_shard_that_was_split(sql: Sql, endpoint: Any) -> None:
+    """There is no iterator then: it must not begin anew."""
+    last = {"Data": {"time": "2016-02-16 12:00:00", "temp": "99"}, "SequenceNumber": "7", "NextShardIterator": None}
+    nothing = {"Data": "", "SequenceNumber": "", "NextShardIterator": None}
+
+    def function(connection: Any, received: Received) -> bool:
+        after = json.loads(received.body)["SequenceNumber"]
+        return answer(200, nothing if after == "7" else last)(connection, received)
+
+    started: Endpoint = endpoint(function)
+    sql(
+        "CREATE SERVER aws FOREIGN DATA WRAPPER awslambda"
+        f" OPTIONS (region 'us-east-1', endpoint_url_lambda '{started.url}')"
+    )
+    script = EXAMPLE.read_text()
+    sql(script[script.index("CREATE FUNCTION processSensorReadings") : script.index("SELECT processSensorReadings")])
+    sql("SET statement_timeout = '10s'")
+    assert sql("SELECT processSensorReadings('')") == "7"
