@@ -13,7 +13,12 @@ import re
 import boto3
 
 sqs = boto3.client("sqs")
-CHANGE = re.compile(r",QUERY,(?P<database>[^,]*),'(?P<statement>\s*(?:INSERT|UPDATE|DELETE)\b(?:[^'\\]|\\.)*)'", re.I)
+# The quote at the end may be missing: MySQL cuts off statements that are too long for its log.
+CHANGE = re.compile(
+    r",QUERY,(?P<database>[^,]*),'(?P<statement>\s*(?:INSERT|UPDATE|DELETE)\b(?:[^'\\]|\\.)*)", re.I | re.S
+)
+ESCAPE = re.compile(r"\\(.)", re.S)
+ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def lambda_handler(event, context):
@@ -33,6 +38,6 @@ def handle(data):
         return
     for line in document["logEvents"]:
         if change := CHANGE.search(line["message"]):
-            sqs.send_message(
-                QueueUrl=os.environ["QUEUE_URL"], MessageBody=json.dumps(change.groupdict(), ensure_ascii=False)
-            )
+            statement = ESCAPE.sub(lambda escape: ESCAPES.get(escape[1], escape[1]), change["statement"])
+            body = json.dumps({"database": change["database"], "statement": statement}, ensure_ascii=False)
+            sqs.send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=body)

@@ -20,7 +20,9 @@ BEGIN
     EXIT WHEN msg ->> 'SequenceNumber' = '';
     sequenceNumber := msg ->> 'SequenceNumber';
     RAISE NOTICE 'Time %, Temperature %', msg #>> '{Data,time}', msg #>> '{Data,temp}';
-    asked := jsonb_build_object('StreamName', 'MySensorReadings', 'NextShardIterator', msg ->> 'NextShardIterator', 'Timeout', 0.5);
+    -- The number too: behind the last record of a shard that was split there is no iterator, and without both it would
+    -- begin anew.
+    asked := asked || jsonb_build_object('SequenceNumber', sequenceNumber, 'NextShardIterator', msg ->> 'NextShardIterator');
   END LOOP;
   RETURN sequenceNumber;
 END

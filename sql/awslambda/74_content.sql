@@ -54,7 +54,7 @@ CREATE OR REPLACE FUNCTION awslambda.mysql_audit_event(
   OUT object text,                         -- the statement of a QUERY, else the table
   OUT return_code int,
   OUT connection_type int,
-  OUT truncated boolean                    -- whether the server cut the statement off
+  OUT truncated boolean                    -- the closing quote of the statement is missing: it was cut off
 )
 LANGUAGE plpython3u STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp

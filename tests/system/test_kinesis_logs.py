@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import runpy
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 from awslambda_local import LocalAWS
 
 from tests.errors import raises
 
 Sql = Callable[..., Any]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "audit-to-lambda" / "on-audit-log.py"
 LINE = "20260102 03:04:{:02},ip-10-0-0-7,app,10.0.0.9,7,{},QUERY,shop,'{}',0"
 STATEMENTS = [  # as the log has them
     "SELECT 1",
@@ -57,3 +64,33 @@ def test_the_audit_log_of_another_database_becomes_rows_once(sql: Sql, aws: Loca
         sql(consume.format(""))
     sql(consume.format(", on_error => 'dead_letter'"))
     assert sql("SELECT convert_from(data, 'UTF8') FROM awslambda.kinesis_dead_letter") == "something else"
+
+
+def test_the_function_of_the_example_names_what_failed_and_passes_on_what_was_cut_off(
+    aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="passed-on")["QueueUrl"]
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws.endpoint_url, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b", "QUEUE_URL": url,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    handler = runpy.run_path(str(EXAMPLE))["lambda_handler"]
+
+    def record(number: int, *statements: str) -> dict[str, Any]:
+        messages = [f"20260102 03:04:05,h,u,c,7,9,QUERY,shop,{statement}" for statement in statements]
+        document = {"messageType": "DATA_MESSAGE", "logEvents": [{"message": message} for message in messages]}
+        data = base64.b64encode(gzip.compress(json.dumps(document).encode())).decode()
+        return {"kinesis": {"sequenceNumber": str(number), "data": data}}
+
+    broken = {"kinesis": {"sequenceNumber": "2", "data": "eA=="}}
+    good = record(1, r"'INSERT INTO t VALUES (\'Zoë\')\n',0", "'SELECT 1',0", r"'update t set a = \'cut o")
+    said = handler({"Records": [good, broken, record(3, "'DELETE FROM t',0")]}, None)
+    assert said == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert sorted(json.loads(one["Body"])["statement"] for one in messages) == [
+        "INSERT INTO t VALUES ('Zoë')\n",
+        "update t set a = 'cut o",
+    ]
+    assert handler({"Records": [record(3, "'DELETE FROM t',0")]}, None) == {"batchItemFailures": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zlib
 from hashlib import md5
 
@@ -70,6 +71,41 @@ def test_a_bomb_is_an_error(compress: object, monkeypatch: pytest.MonkeyPatch) -
         whole(compress(b"0" * 100_000))  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("first", [999, 1000])
+def test_a_bomb_in_a_later_member_is_an_error(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "LARGEST", 1000)
+    bomb = gzip.compress(b"0" * first) + gzip.compress(b"0" * 100_000)
+    with pytest.raises(Broken, match="more than 1000 bytes"):
+        whole(bomb)
+
+
+def test_an_aggregate_of_bombs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "LARGEST", 1000)
+    bomb = gzip.compress(b"0" * 500)
+    assert len(whole(aggregate(("a", None, bomb), ("a", None, bomb)))) == 2
+    for one_more in (gzip.compress(b"0"), zlib.compress(b"0" * 3)):
+        with pytest.raises(Broken, match="more than 1000 bytes"):
+            whole(aggregate(("a", None, bomb), ("a", None, bomb), ("a", None, one_more)))
+
+
+def test_many_members_take_a_time_that_grows_as_they_do() -> None:
+    def took(members: int) -> float:
+        packed = gzip.compress(b"") * members
+        started = time.process_time()
+        assert whole(packed) == [plain(b"")]
+        return time.process_time() - started
+
+    took(1000)
+    assert took(80_000) < 10 * took(20_000)  # 4 times; 16 and more if each member costs as much as all behind it
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.integers(0, 5))
+def test_members_that_do_not_fit_the_pieces_are_whole(parts: list[bytes], padding: int) -> None:
+    large = [part * 5000 for part in parts]
+    packed = b"".join(gzip.compress(part, 0) + bytes(padding) for part in large)
+    assert whole(packed) == [plain(b"".join(large))]
+
+
 def test_an_aggregate_becomes_its_user_records() -> None:
     packed = aggregate(("a", None, b"1"), ("b", "12345", b"2"), ("a", None, gzip.compress(b"3")))
     assert whole(packed) == [
@@ -114,7 +150,29 @@ def test_log_documents_are_read_with_their_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"x", b"[]", b"1", b"{}", b"\xff", b'{"messageType": 1}', gzip.compress(b"no"), b'{"a":' * 50_000]
+    "data",
+    [
+        *(
+            json.dumps({**DOCUMENT, "logEvents": events}).encode()
+            for events in (
+                "abc",
+                [["ab"]],
+                [{"timestamp": "x"}],
+                [{"timestamp": None}],
+                [{"timestamp": 10**30}],
+                [{"more": float("nan")}],
+            )
+        ),
+        json.dumps(DOCUMENT).replace("1432826855000", "1e400").encode(),
+        b"x",
+        b"[]",
+        b"1",
+        b"{}",
+        b"\xff",
+        b'{"messageType": 1}',
+        gzip.compress(b"no"),
+        b'{"a":' * 50_000,
+    ],
 )
 def test_what_is_no_log_document_is_an_error(data: bytes) -> None:
     with pytest.raises(Broken):
@@ -164,7 +222,16 @@ def test_the_dialects_of_audit_lines(line: str, time: str, rest: tuple[object, .
 
 
 @pytest.mark.parametrize(
-    "line", ["", "hello", "20260102 03:04:05,h,u,c,x,99,QUERY,app,'SELECT 1',0", "1,2,3,4,5,6,QUERY,,"]
+    "line",
+    [
+        "",
+        "hello",
+        "20260102 03:04:05,h,u,c,x,99,QUERY,app,'SELECT 1',0",
+        "1,2,3,4,5,6,QUERY,,",
+        "20261399 03:04:05,h,u,c,7,99,QUERY,app,'SELECT 1',0",
+        "20260102 24:04:05,h,u,c,7,99,QUERY,app,'SELECT 1',0",
+        "20260102 03:04:05,h,u,c,%s,99,QUERY,app,'SELECT 1',0" % ("9" * 25),
+    ],
 )
 def test_a_line_that_is_none_is_nothing(line: str) -> None:
     assert audit_event(line, "UTC") is None

@@ -8,11 +8,12 @@ https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-forma
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from hashlib import md5
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ ANY = frozenset([b"", *(bytes([first]) for first in range(256))])
 # First bytes of what may be an aggregate, gzip or zlib.
 SUSPECT = frozenset([MAGIC[:1], GZIP[:1], *(bytes([16 * size + 8]) for size in range(8))])
 DECOMPRESS = ("auto", "gzip", "none")
-LARGEST = 256 * 1024 * 1024  # bytes that a record may have when it is inflated
+LARGEST = 256 * 1024 * 1024  # bytes that a record may have when it is inflated, an aggregate in all
+_PADDING = re.compile(rb"\0+")
 
 
 class Broken(Exception):
@@ -41,50 +43,73 @@ class UserRecord:
 
 def unpack(data: bytes, *, deaggregate: bool, decompress: str) -> list[UserRecord]:
     """The user records of one record; Broken names what is wrong with it."""
-    if deaggregate and data.startswith(MAGIC):
-        return [
-            UserRecord(number, record.partition_key, record.explicit_hash_key, inflate(record.data, decompress))
-            for number, record in enumerate(_aggregate(data))
-        ]
-    return [UserRecord(0, None, None, inflate(data, decompress))]
+    if not (deaggregate and data.startswith(MAGIC)):
+        return [UserRecord(0, None, None, inflate(data, decompress))]
+    unpacked, room = [], LARGEST
+    for record in _aggregate(data):
+        inner = _inflate(record.data, decompress, room)
+        room = max(0, room - len(inner))
+        unpacked.append(replace(record, data=inner))
+    return unpacked
 
 
 def inflate(data: bytes, decompress: str) -> bytes:
     """Of gzip, also of several members, and of zlib with `auto`; anything else as it is. What only begins like zlib is
     plain data; `gzip` wants it to be gzip."""
+    return _inflate(data, decompress, LARGEST)
+
+
+def _inflate(data: bytes, decompress: str, room: int) -> bytes:
     if decompress == "none":
         return data
     if data.startswith(GZIP):
-        return _gunzip(data)
+        return _gunzip(data, room)
     if decompress == "gzip":
         raise Broken("it is not gzip")
     if len(data) > 2 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7 and int.from_bytes(data[:2], "big") % 31 == 0:
         try:
             inflater = zlib.decompressobj()
-            whole = inflater.decompress(data, LARGEST)
+            whole = inflater.decompress(data, room + 1)  # 0 would be no limit
         except zlib.error:
             return data
-        if inflater.unconsumed_tail:
-            raise Broken(f"it has more than {LARGEST} bytes when it is inflated")
+        if len(whole) > room:
+            raise _too_large()
         return whole if inflater.eof and not inflater.unused_data else data
     return data
 
 
-def _gunzip(data: bytes) -> bytes:
-    whole, left = b"", data
-    while left:
-        inflater = zlib.decompressobj(wbits=31)
-        try:
-            part = inflater.decompress(left, LARGEST - len(whole))
-        except zlib.error as error:
-            raise Broken(f"its gzip is broken ({error})") from None
-        whole = whole + part if whole else part
-        if inflater.unconsumed_tail or (len(whole) >= LARGEST and not inflater.eof):
-            raise Broken(f"it has more than {LARGEST} bytes when it is inflated")
-        if not inflater.eof:
-            raise Broken("its gzip is cut off")
-        left = inflater.unused_data.lstrip(b"\0")  # padding is allowed behind a member
-    return whole
+def _gunzip(data: bytes, room: int) -> bytes:
+    # In pieces: zlib copies what is behind a member, which for many small members would be all of it each time.
+    first = len(data) if len(data) <= 65536 else 4096
+    parts, at = [], 0
+    while at < len(data):
+        inflater, size = zlib.decompressobj(wbits=31), first
+        while not inflater.eof:
+            if at >= len(data):
+                raise Broken("its gzip is cut off")
+            piece = data[at : at + size]
+            try:
+                part = inflater.decompress(piece, room + 1)  # 0 would be no limit
+            except zlib.error as error:
+                raise Broken(f"its gzip is broken ({error})") from None
+            if len(part) > room:
+                raise _too_large()
+            parts.append(part)
+            room -= len(part)
+            at += len(piece)
+            size *= 2
+        at = _padded(data, at - len(inflater.unused_data))
+    return b"".join(parts)
+
+
+def _padded(data: bytes, at: int) -> int:
+    """Where the padding ends that is allowed behind a member."""
+    padding = _PADDING.match(data, at)
+    return padding.end() if padding else at
+
+
+def _too_large() -> Broken:
+    return Broken(f"it has more than {LARGEST} bytes when it is inflated")
 
 
 def _aggregate(data: bytes) -> list[UserRecord]:
@@ -166,13 +191,28 @@ class LogDocument:
         return self.message_type, self.owner, self.log_group, self.log_stream
 
 
+def _event(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise TypeError("an event is an object")
+    time_of(given.get("timestamp", 0) / 1000)  # raises if it is no time
+    return given
+
+
+def _number(given: str) -> float:
+    """What Python takes for a number, and JSON and Postgres do not, is an error: NaN, Infinity, 1e400."""
+    number = float(given)
+    if not math.isfinite(number):
+        raise ValueError(given)
+    return number
+
+
 def log_documents(data: bytes) -> Iterator[LogDocument]:
     """Of one record, gzip or not: mostly one; Firehose puts several one behind the other. Broken if it is none."""
     try:
         text = inflate(data, "auto").decode()
     except UnicodeDecodeError:
         raise Broken("it is not text") from None
-    decoder, at = json.JSONDecoder(), 0
+    decoder, at = json.JSONDecoder(parse_float=_number, parse_constant=_number), 0
     text = text.strip()
     while at < len(text):
         try:
@@ -180,9 +220,9 @@ def log_documents(data: bytes) -> Iterator[LogDocument]:
             yield LogDocument(
                 str(document["messageType"]), str(document["owner"]), str(document["logGroup"]),
                 str(document["logStream"]), [str(name) for name in document["subscriptionFilters"]],
-                [dict(event) for event in document["logEvents"]],
+                [_event(event) for event in document["logEvents"]],
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise Broken("it is not JSON with messageType, logGroup and logEvents") from None
         while at < len(text) and text[at].isspace():
             at += 1
@@ -202,16 +242,16 @@ class AuditEvent(NamedTuple):
     object: str | None
     return_code: int | None
     connection_type: int | None  # RDS for MySQL says it of CONNECT and DISCONNECT
-    truncated: bool  # the server cut the statement off
+    truncated: bool  # the closing quote of the statement is missing
 
 
 _AUDIT = re.compile(
-    r"(?P<time>\d{8} \d\d:\d\d:\d\d|\d{13,17}),(?P<server>[^,]*),(?P<user>[^,]*),(?P<host>[^,]*),(?P<connection>\d+),"
-    r"(?P<query>\d+),(?P<operation>[A-Z_]+),(?P<database>[^,]*),(?P<rest>.*)",
+    r"(?P<time>\d{8} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d|\d{13,17}),(?P<server>[^,]*),(?P<user>[^,]*),(?P<host>[^,]*),"
+    r"(?P<connection>\d{1,18}),(?P<query>\d{1,18}),(?P<operation>[A-Z_]+),(?P<database>[^,]*),(?P<rest>.*)",
     re.ASCII | re.DOTALL,
 )
-_QUOTED = re.compile(r"'(?P<object>(?:[^'\\]|\\.)*)'(?P<end>(?:,\d*)*)", re.ASCII | re.DOTALL)
-_PLAIN = re.compile(r"(?P<object>.*?)(?P<end>(?:,\d*){0,3})", re.ASCII | re.DOTALL)
+_QUOTED = re.compile(r"'(?P<object>(?:[^'\\]|\\.)*)'(?P<end>(?:,\d{0,9})*)", re.ASCII | re.DOTALL)
+_PLAIN = re.compile(r"(?P<object>.*?)(?P<end>(?:,\d{0,9}){0,3})", re.ASCII | re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": ""}
 
@@ -222,7 +262,8 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
     The object of QUERY is the statement, in single quotes with backslash escapes; if its end is missing it was cut off.
     """
     match = _AUDIT.fullmatch(line.rstrip("\r\n"))
-    if not match:
+    at = match and _audit_time(match["time"], time_zone)
+    if match is None or at is None:
         return None
     rest = match["rest"]
     quoted = _QUOTED.fullmatch(rest)
@@ -232,12 +273,10 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
         return None
     what = found["object"]
     if quoted or truncated:
-        what = re.sub(
-            r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), what.removeprefix("'"), flags=re.DOTALL
-        )
+        what = _ESCAPED.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), what.removeprefix("'"))
     numbers = [int(number) if number else None for number in found["end"].split(",")[1:]]
     return AuditEvent(
-        _audit_time(match["time"], time_zone), match["server"], match["user"], match["host"],
+        at, match["server"], match["user"], match["host"],
         int(match["connection"]), int(match["query"]), match["operation"], match["database"] or None, what or None,
         numbers[0] if numbers else None,
         numbers[1] if len(numbers) == 2 and match["operation"] != "QUERY" else None,
@@ -245,11 +284,14 @@ def audit_event(line: str, time_zone: str) -> AuditEvent | None:
     )  # fmt: skip
 
 
-def _audit_time(given: str, time_zone: str) -> str:
-    """As Postgres reads it."""
+def _audit_time(given: str, time_zone: str) -> str | None:
+    """As Postgres reads it; None if there is no such day."""
     if " " not in given:
         return time_of(int(given) / 1_000_000)
-    return f"{given[:4]}-{given[4:6]}-{given[6:]} {time_zone}"
+    try:
+        return f"{date(int(given[:4]), int(given[4:6]), int(given[6:8]))} {given[9:]} {time_zone}"
+    except ValueError:
+        return None
 
 
 def time_of(epoch: float) -> str:

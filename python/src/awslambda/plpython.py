@@ -459,11 +459,20 @@ def cloudwatch_logs_events(
             head = [backend.text(part) for part in document.head]
             filters = [backend.text(name) for name in document.subscription_filters]
             for one in document.events:
-                event = {key: backend.text(of) if isinstance(of, str) else of for key, of in one.items()}
+                event = _texts(backend, one)
                 at = content.time_of(one["timestamp"] / 1000) if "timestamp" in one else None
-                yield *head, filters, event.get("id"), at, event.get("message"), json.dumps(event)
+                yield *head, filters, event.get("id"), at, event.get("message"), json.dumps(event, ensure_ascii=False)
     except content.Broken as error:
         raise errors.NotLogs(reason=error) from None
+
+
+def _texts(backend: Backend, value: Any) -> Any:
+    """What JSON says, with each text in it one that the database can hold."""
+    if isinstance(value, str):
+        return backend.text(value)
+    if isinstance(value, dict):
+        return {backend.text(key): _texts(backend, of) for key, of in value.items()}
+    return [_texts(backend, of) for of in value] if isinstance(value, list) else value
 
 
 @_seam
@@ -471,7 +480,10 @@ def mysql_audit_event(backend: Backend, message: str | None, time_zone: str | No
     """A row of mysql_audit_event; all NULL if the line is none."""
     from awslambda import content
 
-    return tuple(content.audit_event(message or "", _not_null("time_zone", time_zone)) or (None,) * 12)
+    zone = _not_null("time_zone", time_zone)
+    if not zone.strip():  # to Postgres that would be the session's
+        raise errors.InvalidArgument(reason="time_zone is empty", hint="Name that of the MySQL server, as 'UTC'.")
+    return tuple(content.audit_event(message or "", zone) or (None,) * 12)
 
 
 def _flat(name: str, given: Sequence[T]) -> Sequence[T]:
