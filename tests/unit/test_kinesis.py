@@ -55,7 +55,7 @@ def test_a_page_is_asked_for_and_read_as_the_api_says(kinesis_at: Any) -> None:
     }  # fmt: skip
     said = {**EMPTY, "Records": [record], "ChildShards": [{"ShardId": "c", "ParentShards": ["s"]}]}
     stream, endpoint = kinesis_at(answer(body=said))
-    assert stream.page("s", "it", 7) == Page([Record("49", 1.5e9, None, b"\0data")], "next", 0, ("c",))
+    assert stream.page("s", "it", 7) == Page([Record("49", 1.5e9, None, b"\0data")], "next", 0)
     assert asked(endpoint.requests[0]) == ("Kinesis_20131202.GetRecords", {"ShardIterator": "it", "Limit": 7})
     assert endpoint.requests[0].headers["content-type"] == "application/x-amz-json-1.1"
     assert "/us-east-1/kinesis/aws4_request" in endpoint.requests[0].headers["authorization"]
@@ -238,7 +238,7 @@ class Double:
 
 
 def one(name: str, *parents: str, closed: bool = False) -> Shard:
-    return Shard(name, parents, closed, "0")
+    return Shard(name, parents, closed)
 
 
 def read(double: Double, **asked: Any) -> list[tuple[str, str]]:

@@ -288,7 +288,9 @@ class StreamConnectionBroke(LambdaError):
     """The connection to {endpoint} broke before {operation} of the stream {stream!r} was answered: {reason}."""
 
     sqlstate = "08006"
-    hint = "Try again: no record is lost by that."
+    hint = (
+        "Reading again loses nothing. Records that were being put may have arrived: putting them again can double them."
+    )
 
 
 class IteratorExpired(LambdaError):

@@ -62,7 +62,6 @@ class Shard:
     shard_id: str
     parents: tuple[str, ...]
     closed: bool
-    starting_sequence_number: str
 
 
 class Record(NamedTuple):  # of which there are many
@@ -81,7 +80,6 @@ class Page:
     records: Sequence[Record]
     next_iterator: str | None
     millis_behind_latest: int | None
-    child_shards: tuple[str, ...] = ()
 
     @property
     def is_tip(self) -> bool:
@@ -196,7 +194,6 @@ class Stream:
             ],
             said.get("NextShardIterator") or None,
             said.get("MillisBehindLatest"),
-            tuple(child["ShardId"] for child in said.get("ChildShards") or ()),
         )
 
     def put(self, entries: Sequence[Entry]) -> list[Put]:
@@ -322,7 +319,6 @@ def _shard(said: Mapping[str, Any]) -> Shard:
         said["ShardId"],
         tuple(parent for parent in parents if parent),
         "EndingSequenceNumber" in numbers,
-        numbers["StartingSequenceNumber"],
     )
 
 
