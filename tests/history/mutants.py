@@ -67,7 +67,7 @@ MUTANTS: Mapping[str, Mutant] = dict([
                 ("scan.floor.start()", "scan.floor.start(min(scan.known, default=1 << 62))"),
             ]},
         ),
-        LATE, "stuck",
+        LATE, "stuck", "order",  # what it overtakes is found again, if its dispatcher takes the slot anew
     ),
     _mutant(
         Mutation(
