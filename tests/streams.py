@@ -42,10 +42,10 @@ PACKAGE = "kinesis-local@0.6.2"
 class Streams:
     """An endpoint of Kinesis, and a client of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, region: str = "us-east-1") -> None:
         self.url = url
         self.client: Any = botocore.session.get_session().create_client(
-            "kinesis", "us-east-1", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b"
+            "kinesis", region, endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b"
         )
 
     @property

@@ -17,9 +17,11 @@ CREATE TABLE awslambda._kinesis_consumer (
   consumer text NOT NULL,
   stream text NOT NULL,               -- as it was given: a name, or an ARN
   role regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,
+  region text NOT NULL,               -- for a stream that is given by name
   starting_position text NOT NULL,    -- of its shards, when they are seen for the first time
   starting_timestamp timestamptz,
   starting_sequence_number numeric,
+  starting_at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- when that was said
   PRIMARY KEY (consumer, stream)
 );
 
@@ -37,6 +39,7 @@ CREATE TABLE awslambda._kinesis_checkpoint (
   millis_behind_latest bigint,
   records bigint NOT NULL DEFAULT 0,
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  done_until timestamptz,             -- what arrived before is done, or nobody waits for it; NULL: a number was given, and no time
   lost text,                          -- what is known of records that Kinesis deleted before they were read
   polling bigint,                     -- a poll of this transaction, whose end is written when it commits
   PRIMARY KEY (consumer, stream, shard_id),
@@ -130,7 +133,8 @@ $function$;
 -- Makes the consumer, if it is new, and its checkpoints of shards that are new. Returns the shards that Kinesis no longer
 -- has although they were not read to their end.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_follow(
-  consumer text, stream text, shards json, starting_position text, starting_timestamp timestamptz, starting_sequence_number numeric
+  consumer text, stream text, region text, shards json, starting_position text, starting_timestamp timestamptz,
+  starting_sequence_number numeric
 )
 RETURNS TABLE (shard_id text, sequence_number numeric)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -140,15 +144,20 @@ AS $function$
 DECLARE
   known awslambda._kinesis_consumer;
   is_new boolean;
+  shard json;
 BEGIN
-  INSERT INTO awslambda._kinesis_consumer (consumer, stream, starting_position, starting_timestamp, starting_sequence_number)
-  VALUES ($1, $2, $4, $5, $6)
+  INSERT INTO awslambda._kinesis_consumer (consumer, stream, region, starting_position, starting_timestamp, starting_sequence_number)
+  VALUES ($1, $2, $3, $5, $6, $7)
   ON CONFLICT DO NOTHING;
   SELECT * INTO known FROM awslambda._kinesis_consumer AS k WHERE k.consumer = $1 AND k.stream = $2;
   IF NOT FOUND THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('The consumer %L of the stream %L is not yours.', $1, $2),
       HINT = 'It belongs to the role that called kinesis_poll or kinesis_consume first, and to the members of that role.';
+  ELSIF known.region <> $3 THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('The consumer %L reads the stream %L of %s, and not of %s.', $1, $2, known.region, $3),
+      HINT = 'Give this one another name, or the stream as an ARN. Nothing was read.';
   END IF;
   is_new := NOT EXISTS (SELECT FROM awslambda._kinesis_checkpoint AS c WHERE c.consumer = $1 AND c.stream = $2);
   IF is_new AND known.starting_sequence_number IS NOT NULL AND json_array_length(shards) <> 1 THEN
@@ -156,15 +165,27 @@ BEGIN
       MESSAGE = format('a sequence number is of one shard, and the stream %L has %s', $2, json_array_length(shards)),
       HINT = 'Begin elsewhere, then put that shard there: awslambda.kinesis_reset(..., shard_ids => ...). Nothing was read.';
   END IF;
-  INSERT INTO awslambda._kinesis_checkpoint (consumer, stream, shard_id, parents, position, "timestamp", sequence_number)
-  SELECT $1, $2, s ->> 'shard_id', ARRAY(SELECT json_array_elements_text(s -> 'parents')),
-         CASE WHEN is_new THEN known.starting_position ELSE 'TRIM_HORIZON' END,
-         CASE WHEN is_new THEN known.starting_timestamp END,
-         CASE WHEN is_new THEN known.starting_sequence_number END
-    FROM json_array_elements(shards) AS s
-   WHERE NOT EXISTS (
-     SELECT FROM awslambda._kinesis_checkpoint AS c WHERE (c.consumer, c.stream, c.shard_id) = ($1, $2, s ->> 'shard_id'))
-  ON CONFLICT DO NOTHING;
+  FOR shard IN
+    SELECT s FROM json_array_elements(shards) AS s
+     WHERE NOT EXISTS (
+       SELECT FROM awslambda._kinesis_checkpoint AS c WHERE (c.consumer, c.stream, c.shard_id) = ($1, $2, s ->> 'shard_id'))
+     ORDER BY s ->> 'shard_id'
+  LOOP
+    INSERT INTO awslambda._kinesis_checkpoint (
+      consumer, stream, shard_id, parents, position, "timestamp", sequence_number, updated_at, done_until)
+    SELECT $1, $2, shard ->> 'shard_id', p.parents, n.*
+      FROM (SELECT ARRAY(SELECT json_array_elements_text(shard -> 'parents')) AS parents) AS p
+     CROSS JOIN LATERAL (
+       SELECT known.starting_position, known.starting_timestamp, known.starting_sequence_number, known.starting_at,
+              CASE WHEN known.starting_sequence_number IS NULL THEN coalesce(known.starting_timestamp, known.starting_at) END
+        WHERE is_new
+       UNION ALL  -- a child's records came after those of its parents
+       SELECT 'TRIM_HORIZON', NULL, NULL, clock_timestamp(), coalesce(min(c.done_until), clock_timestamp())
+         FROM awslambda._kinesis_checkpoint AS c
+        WHERE c.consumer = $1 AND c.stream = $2 AND c.shard_id = ANY (p.parents)
+       HAVING NOT is_new) AS n
+    ON CONFLICT DO NOTHING;
+  END LOOP;
   RETURN QUERY
     SELECT c.shard_id, c.sequence_number
       FROM awslambda._kinesis_checkpoint AS c
@@ -177,13 +198,14 @@ $function$;
 -- The checkpoints from which can be read now; of one shard, if it is named.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_ready(consumer text, stream text, shard_id text)
 RETURNS TABLE (
-  shard_id text, "position" text, sequence_number text, sub_sequence_number bigint, "timestamp" float8, done_until float8)
+  shard_id text, "position" text, sequence_number text, sub_sequence_number bigint, "timestamp" float8, updated_at float8,
+  done_until float8)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
   SELECT c.shard_id, c.position, c.sequence_number::text, c.sub_sequence_number,
-         extract(epoch FROM c."timestamp")::float8,
-         extract(epoch FROM c.updated_at)::float8 - coalesce(c.millis_behind_latest, 0) / 1000.0
+         extract(epoch FROM c."timestamp")::float8, extract(epoch FROM c.updated_at)::float8,
+         extract(epoch FROM c.done_until)::float8
     FROM awslambda._kinesis_checkpoint AS c
     JOIN awslambda.kinesis_consumer AS v USING (consumer, stream, shard_id)
    WHERE v.state = 'READING' AND c.consumer = $1 AND c.stream = $2 AND ($3 IS NULL OR c.shard_id = $3)
@@ -200,6 +222,7 @@ CREATE OR REPLACE FUNCTION awslambda._kinesis_advance(
   sub_sequence_number bigint,
   approximate_arrival_timestamp timestamptz,
   millis_behind_latest bigint,
+  done_until timestamptz,              -- NULL: as before
   records bigint,
   ended boolean,
   lost text
@@ -216,8 +239,9 @@ BEGIN
          sub_sequence_number = CASE WHEN $5 IS NULL THEN c.sub_sequence_number ELSE $6 END,
          approximate_arrival_timestamp = coalesce($7, c.approximate_arrival_timestamp),
          millis_behind_latest = coalesce($8, c.millis_behind_latest),
-         records = c.records + $9,
-         lost = coalesce($11, c.lost),
+         done_until = coalesce($9, c.done_until),
+         records = c.records + $10,
+         lost = coalesce($12, c.lost),
          updated_at = clock_timestamp(),
          polling = NULL
    WHERE c.consumer = $1 AND c.stream = $2 AND c.shard_id = $3
@@ -234,7 +258,7 @@ $function$;
 CREATE OR REPLACE FUNCTION awslambda._kinesis_received(poll bigint, shard_id text)
 RETURNS TABLE (
   sequence_number numeric, sub_sequence_number bigint, approximate_arrival_timestamp timestamptz, millis_behind_latest bigint,
-  records bigint, ended boolean)
+  done_until timestamptz, records bigint, ended boolean)
 LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $python$
@@ -251,7 +275,7 @@ AS $function$
 BEGIN
   PERFORM awslambda._kinesis_advance(
             NEW.consumer, NEW.stream, NEW.shard_id, NULL, r.sequence_number, r.sub_sequence_number,
-            r.approximate_arrival_timestamp, r.millis_behind_latest, r.records, r.ended, NULL)
+            r.approximate_arrival_timestamp, r.millis_behind_latest, r.done_until, r.records, r.ended, NULL)
      FROM awslambda._kinesis_received(NEW.polling, NEW.shard_id) AS r;
   RETURN NULL;
 END
@@ -456,7 +480,7 @@ $function$;
 -- `problem` the records are those that Python could not unpack.
 CREATE OR REPLACE FUNCTION awslambda._kinesis_step(
   consumer text, stream text, shard_id text, expected text, records awslambda.kinesis_record[], target regclass, handler regprocedure,
-  on_error text, bisect boolean, millis_behind_latest bigint, ended boolean, broken text, path text,
+  on_error text, bisect boolean, millis_behind_latest bigint, done_until timestamptz, ended boolean, broken text, path text,
   OUT done int, OUT problem text, OUT message text
 )
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -484,6 +508,7 @@ BEGIN
   END IF;
   PERFORM awslambda._kinesis_advance(
     consumer, stream, shard_id, expected, last.sequence_number, inside, last.approximate_arrival_timestamp, millis_behind_latest,
+    CASE WHEN done = most AND done_until IS NOT NULL THEN done_until ELSE last.approximate_arrival_timestamp END,
     done, ended AND done = most, NULL);
 END
 $function$;
@@ -546,7 +571,7 @@ $function$;
 CREATE OR REPLACE FUNCTION awslambda.kinesis_reset(
   consumer text,
   stream text,                                         -- as the consumer has it
-  starting_position text DEFAULT 'TRIM_HORIZON',       -- or LATEST (now), AT_TIMESTAMP, AT_SEQUENCE_NUMBER, AFTER_SEQUENCE_NUMBER
+  starting_position text DEFAULT 'TRIM_HORIZON',       -- or LATEST (now, by this server's clock), AT_TIMESTAMP, AT_SEQUENCE_NUMBER, AFTER_SEQUENCE_NUMBER
   starting_timestamp timestamptz DEFAULT NULL,
   starting_sequence_number numeric DEFAULT NULL,       -- with the one shard that it is of
   shard_ids text[] DEFAULT NULL                        -- NULL: the whole consumer
@@ -584,7 +609,8 @@ BEGIN
   PERFORM awslambda._kinesis_hold(consumer, stream, shard_ids);
   IF shard_ids IS NULL THEN
     UPDATE awslambda._kinesis_consumer AS k
-       SET starting_position = kind, starting_timestamp = moment, starting_sequence_number = NULL
+       SET starting_position = kind, starting_timestamp = moment, starting_sequence_number = NULL,
+           starting_at = clock_timestamp()
      WHERE k.consumer = $1 AND k.stream = $2;
     DELETE FROM awslambda._kinesis_checkpoint AS c WHERE c.consumer = $1 AND c.stream = $2;
     RETURN;
@@ -599,7 +625,8 @@ BEGIN
   END IF;
   UPDATE awslambda._kinesis_checkpoint AS c
      SET position = kind, "timestamp" = moment, sequence_number = $5, sub_sequence_number = NULL, lost = NULL,
-         millis_behind_latest = NULL, updated_at = clock_timestamp()
+         millis_behind_latest = NULL, updated_at = clock_timestamp(),
+         done_until = CASE WHEN $5 IS NULL THEN coalesce(moment, clock_timestamp()) END
    WHERE c.consumer = $1 AND c.stream = $2 AND c.shard_id = ANY (shard_ids);
 END
 $function$;
@@ -619,15 +646,16 @@ AS $function$
 #variable_conflict use_column
 BEGIN
   PERFORM awslambda._kinesis_hold(consumer, stream, '{}');
-  INSERT INTO awslambda._kinesis_consumer (consumer, stream, starting_position, starting_timestamp, starting_sequence_number)
-  SELECT new_consumer, k.stream, k.starting_position, k.starting_timestamp, k.starting_sequence_number
+  INSERT INTO awslambda._kinesis_consumer (
+    consumer, stream, region, starting_position, starting_timestamp, starting_sequence_number, starting_at)
+  SELECT new_consumer, k.stream, k.region, k.starting_position, k.starting_timestamp, k.starting_sequence_number, k.starting_at
     FROM awslambda._kinesis_consumer AS k
    WHERE k.consumer = $1 AND k.stream = $2;
   INSERT INTO awslambda._kinesis_checkpoint (
     consumer, stream, shard_id, parents, position, sequence_number, sub_sequence_number, "timestamp", approximate_arrival_timestamp,
-    millis_behind_latest, updated_at, lost)
+    millis_behind_latest, updated_at, done_until, lost)
   SELECT new_consumer, c.stream, c.shard_id, c.parents, c.position, c.sequence_number, c.sub_sequence_number, c."timestamp",
-         c.approximate_arrival_timestamp, c.millis_behind_latest, c.updated_at, c.lost
+         c.approximate_arrival_timestamp, c.millis_behind_latest, c.updated_at, c.done_until, c.lost
     FROM awslambda._kinesis_checkpoint AS c
    WHERE c.consumer = $1 AND c.stream = $2;
 EXCEPTION WHEN unique_violation THEN

@@ -35,14 +35,14 @@ DECLARE
     'awslambda._may_map(regclass, text, text)', 'awslambda._owns(regclass)', 'awslambda._primary_key(regclass)',
     'awslambda._stored(regclass)',
     'awslambda._kinesis_poll(text, text, text, timestamptz, numeric, bigint, int, interval, boolean, text, text)',
-    'awslambda._kinesis_lock(text, text, text)', 'awslambda._kinesis_unlock(text, text)', 'awslambda._kinesis_follow(text, text, json, text, timestamptz, numeric)',
+    'awslambda._kinesis_lock(text, text, text)', 'awslambda._kinesis_unlock(text, text)', 'awslambda._kinesis_follow(text, text, text, json, text, timestamptz, numeric)',
     'awslambda._kinesis_ready(text, text, text)', 'awslambda._kinesis_begin(text, text, text, bigint)',
-    'awslambda._kinesis_advance(text, text, text, text, numeric, bigint, timestamptz, bigint, bigint, boolean, text)',
+    'awslambda._kinesis_advance(text, text, text, text, numeric, bigint, timestamptz, bigint, timestamptz, bigint, boolean, text)',
     'awslambda._kinesis_insert(regclass)', 'awslambda._kinesis_call(regprocedure)',
     'awslambda._kinesis_statement(regclass, regprocedure)', 'awslambda._kinesis_hold(text, text, text[])',
     'awslambda._kinesis_store(text, text, text, awslambda.kinesis_record[], text, boolean, text)',
     'awslambda._kinesis_bury(text, text, awslambda.kinesis_record[], text, text)',
-    'awslambda._kinesis_step(text, text, text, text, awslambda.kinesis_record[], regclass, regprocedure, text, boolean, bigint, boolean, text, text)'];
+    'awslambda._kinesis_step(text, text, text, text, awslambda.kinesis_record[], regclass, regprocedure, text, boolean, bigint, timestamptz, boolean, text, text)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 
 from tests.conftest import Connect, runner
@@ -219,6 +220,27 @@ def test_a_read_only_transaction_cannot_poll(sql: Sql, stream: str) -> None:
     with raises("25006", "read-only"):
         polled(sql, stream)
     sql("ROLLBACK")
+
+
+def test_a_prepared_transaction_takes_its_records_when_it_is_committed(aws: LocalAWS, faulty: FaultyStreams) -> None:
+    faulty.create("prepared")
+    put(faulty, "prepared", range(5))
+    with (
+        Cluster(aws.environment, {"max_prepared_transactions": "2"}) as cluster,
+        psycopg.connect(cluster.dsn(), autocommit=True) as one,
+        psycopg.connect(cluster.dsn(), autocommit=True) as two,
+    ):
+        sql, other = runner(one), runner(two)
+        sql("CREATE EXTENSION awslambda CASCADE")
+        sql(faulty.server)
+        assert polled(sql, "prepared", ", max_records => 1") == [0]
+        for end in ("ROLLBACK", "COMMIT"):
+            sql("BEGIN")
+            assert polled(sql, "prepared", ", max_records => 2") == [1, 2]
+            sql("PREPARE TRANSACTION 'polled'")
+            assert polled(other, "prepared") == []  # the shard is taken
+            sql(f"{end} PREPARED 'polled'")
+        assert polled(other, "prepared") == [3, 4]
 
 
 def test_an_older_snapshot_stores_nothing_twice(sql: Sql, connect: Connect, faulty: FaultyStreams, stream: str) -> None:
@@ -592,7 +614,7 @@ def test_a_shard_that_is_gone_is_reported(sql: Sql, faulty: FaultyStreams, strea
         "SELECT * FROM awslambda.kinesis_poll('app', %s)",
         "CALL awslambda.kinesis_consume('app', %s, 'numbers')",
     ):
-        with raises("LA006", "shard 'shardId-000000000000' were deleted before", "kinesis_reset"):
+        with raises("LA006", "shard 'shardId-000000000000' after 4", "Kinesis has deleted the shard", "kinesis_reset"):
             sql(statement, stream)
     consume(sql, stream, ", on_error => 'skip'")
     assert numbers(sql) == list(range(6))
@@ -604,16 +626,116 @@ def test_records_that_were_trimmed_are_reported(sql: Sql, faulty: FaultyStreams,
     sql("CREATE TABLE numbers (data int, sequence_number numeric)")
     put(faulty, stream, range(6))
     assert polled(sql, stream, ", max_records => 2") == [0, 1]
-    sql("UPDATE awslambda._kinesis_checkpoint SET updated_at = now() - interval '25 hours'")
+    pass_time(sql)
     assert polled(sql, stream, ", max_records => 1") == [2]  # the record is still there: nothing is lost
-    sql("UPDATE awslambda._kinesis_checkpoint SET updated_at = now() - interval '25 hours'")
+    pass_time(sql)
+    trim(faulty)
+    number = sql("SELECT sequence_number FROM awslambda.kinesis_consumer")
+    for statement in (
+        "SELECT * FROM awslambda.kinesis_poll('app', %s)",
+        "CALL awslambda.kinesis_consume('app', %s, 'numbers')",
+    ):
+        with raises("LA006", f"shardId-000000000000' after {number}: Kinesis has deleted all that arrived between"):
+            sql(statement, stream)
+    consume(sql, stream, ", on_error => 'skip'")
+    assert numbers(sql) == [4, 5]
+    assert "Kinesis has deleted all that arrived" in sql("SELECT lost FROM awslambda.kinesis_consumer")
+    pass_time(sql, "1 hour")
+    assert polled(sql, stream) == []
 
-    def trim(said: dict[str, Any]) -> dict[str, Any]:  # as if the first four were gone
-        return {**said, "Records": [one for one in said["Records"] if one["Data"] in ("NA==", "NQ==")]}
 
-    faulty.changes["GetRecords"] = trim
-    with raises("LA006", "older than the retention period"):
-        consume(sql, stream)
+def pass_time(sql: Sql, time: str = "25 hours") -> None:
+    """As if the consumers had not come for so long; the streams keep records for 24 hours."""
+    sql("UPDATE awslambda._kinesis_consumer SET starting_at = starting_at - %s::interval", time)
+    sql(
+        "UPDATE awslambda._kinesis_checkpoint SET updated_at = updated_at - %s::interval,"
+        " done_until = done_until - %s::interval, timestamp = timestamp - %s::interval",
+        time, time, time,
+    )  # fmt: skip
+
+
+def trim(faulty: FaultyStreams) -> None:
+    """As if Kinesis had only the records 4 and 5."""
+    faulty.changes["GetRecords"] = lambda said: {
+        **said, "Records": [one for one in said["Records"] if one["Data"] in ("NA==", "NQ==")]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("position", ["LATEST", "TRIM_HORIZON"])
+def test_what_was_trimmed_of_a_shard_that_was_never_read_is_reported(
+    sql: Sql, faulty: FaultyStreams, stream: str, position: str
+) -> None:
+    assert polled(sql, stream, f", '{position}', max_duration => '0'") == []
+    pass_time(sql)
+    put(faulty, stream, range(6))
+    trim(faulty)
+    with raises("LA006", "shard 'shardId-000000000000' from its beginning"):
+        polled(sql, stream)
+
+
+def test_a_moment_before_all_that_there_is_begins_with_what_there_is(
+    sql: Sql, faulty: FaultyStreams, stream: str
+) -> None:
+    put(faulty, stream, range(3))
+    assert polled(sql, stream, ", 'AT_TIMESTAMP', now() - interval '3 days', max_records => 1") == [0]
+    sql("SELECT awslambda.kinesis_reset('app', %s, 'AT_TIMESTAMP', now() - interval '3 days')", stream)
+    assert polled(sql, stream) == [0, 1, 2]
+
+
+def test_a_number_whose_record_is_gone_is_reported(sql: Sql, faulty: FaultyStreams, stream: str) -> None:
+    put(faulty, stream, range(6))
+    assert polled(sql, stream, ", max_records => 2") == [0, 1]
+    number = sql("SELECT sequence_number FROM awslambda.kinesis_consumer")
+    trim(faulty)
+    sql(
+        "SELECT awslambda.kinesis_reset('app', %s, 'AFTER_SEQUENCE_NUMBER', NULL, %s, '{shardId-000000000000}')",
+        stream, number,
+    )  # fmt: skip
+    with raises("LA006", f"after {number}: Kinesis no longer has that one"):
+        polled(sql, stream)
+
+
+def test_what_was_trimmed_of_a_child_while_its_parent_was_read_is_reported(
+    sql: Sql, faulty: FaultyStreams, stream: str
+) -> None:
+    put(faulty, stream, range(3))
+    assert polled(sql, stream, ", max_records => 1") == [0]
+    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
+    assert polled(sql, stream, ", max_records => 1") == [1]
+    pass_time(sql)  # the parent's records are all there
+    put(faulty, stream, range(3, 6))
+    with raises("LA006", "from its beginning: Kinesis has deleted all that arrived between"):
+        polled(sql, stream)
+
+
+def test_a_consumer_is_of_one_region(sql: Sql, faulty: FaultyStreams, stream: str) -> None:
+    put(faulty, stream, range(2))
+    assert polled(sql, stream, ", max_records => 1") == [0]
+    Streams(faulty.url, "eu-west-1").create(stream)
+    sql("ALTER SERVER aws OPTIONS (SET region 'eu-west-1')")
+    with raises("22023", "of us-east-1, and not of eu-west-1"):
+        polled(sql, stream)
+
+
+def test_a_reset_is_followed_by_a_run_that_waits(
+    sql: Sql, connect: Connect, faulty: FaultyStreams, stream: str
+) -> None:
+    sql("CREATE TABLE numbers (id serial, data int)")
+    put(faulty, stream, range(2))
+    session = connect()
+    with in_background(lambda: consume(runner(session), stream, ", follow => true, max_duration => '1 min'")):
+        count = "SELECT count(*) FROM numbers"
+        wait_until(lambda: sql(count) == 2, "the records are stored")
+
+        def reset() -> bool:
+            with contextlib.suppress(psycopg.errors.ObjectInUse):
+                sql("SELECT awslambda.kinesis_reset('app', %s)", stream)
+                return True
+            return False
+
+        wait_until(reset, "the shard is free for a moment")
+        wait_until(lambda: sql(count) == 4, "they are stored again")
+        session.cancel()
 
 
 # Moving, copying, and whose they are.

@@ -38,13 +38,13 @@ FUNCTIONS = {
     "awslambda._hide_escapes(json,text)": SUPERUSER,
     "awslambda._host()": SUPERUSER,
     "awslambda._json(text,text)": SUPERUSER,
-    "awslambda._kinesis_advance(text,text,text,text,numeric,bigint,timestamp with time zone,bigint,bigint,boolean,"
-    "text)": CALLER,
+    "awslambda._kinesis_advance(text,text,text,text,numeric,bigint,timestamp with time zone,bigint,"
+    "timestamp with time zone,bigint,boolean,text)": CALLER,
     "awslambda._kinesis_begin(text,text,text,bigint)": CALLER,
     "awslambda._kinesis_bury(text,text,awslambda.kinesis_record[],text,text)": CALLER,
     "awslambda._kinesis_call(regprocedure)": CALLER,
     "awslambda._kinesis_commit()": SUPERUSER,
-    "awslambda._kinesis_follow(text,text,json,text,timestamp with time zone,numeric)": CALLER,
+    "awslambda._kinesis_follow(text,text,text,json,text,timestamp with time zone,numeric)": CALLER,
     "awslambda._kinesis_hold(text,text,text[])": CALLER,
     "awslambda._kinesis_insert(regclass)": CALLER,
     "awslambda._kinesis_lock(text,text,text)": CALLER,
@@ -54,7 +54,7 @@ FUNCTIONS = {
     "awslambda._kinesis_received(bigint,text)": SUPERUSER,
     "awslambda._kinesis_statement(regclass,regprocedure)": CALLER,
     "awslambda._kinesis_step(text,text,text,text,awslambda.kinesis_record[],regclass,regprocedure,text,boolean,bigint,"
-    "boolean,text,text)": CALLER,
+    "timestamp with time zone,boolean,text,text)": CALLER,
     "awslambda._kinesis_store(text,text,text,awslambda.kinesis_record[],text,boolean,text)": CALLER,
     "awslambda._kinesis_unlock(text,text)": CALLER,
     "awslambda._look(bigint,integer[],bigint[],integer[])": DISPATCHER,

@@ -17,12 +17,14 @@ from awslambda import content, errors, kinesis
 from awslambda.kinesis import Position, ShardReader, Stream, Unpacking
 
 FOLLOW = (
-    "SELECT shard_id, sequence_number::pg_catalog.text FROM awslambda._kinesis_follow($1, $2, $3::pg_catalog.json, $4,"
-    " pg_catalog.to_timestamp($5::pg_catalog.float8), $6::pg_catalog.numeric)"
+    "SELECT shard_id, sequence_number::pg_catalog.text FROM awslambda._kinesis_follow($1, $2, $3, $4::pg_catalog.json,"
+    " $5, pg_catalog.to_timestamp($6::pg_catalog.float8), $7::pg_catalog.numeric)"
 )
 READY = "SELECT * FROM awslambda._kinesis_ready($1, $2, $3)"
-LOSE = "SELECT awslambda._kinesis_advance($1, $2, $3, NULL, NULL, NULL, NULL, NULL, 0, true, $4)"
-NOTE = "SELECT awslambda._kinesis_advance($1, $2, $3, NULL, NULL, NULL, NULL, NULL, 0, false, $4)"
+LOSE = (
+    "SELECT awslambda._kinesis_advance($1, $2, $3, NULL, NULL, NULL, NULL, NULL, $6::pg_catalog.timestamptz, 0,"
+    " $5::pg_catalog.bool, $4)"
+)
 BEGIN = "SELECT awslambda._kinesis_begin($1, $2, $3, $4::pg_catalog.int8) AS begun"
 TRANSACTION = "SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text AS id"
 WRITE_POLLED = "SET CONSTRAINTS awslambda.kinesis_polled IMMEDIATE"
@@ -56,7 +58,8 @@ class Checkpoint:
     sequence_number: str | None
     sub_sequence_number: int | None  # the last that is done of an aggregate
     timestamp: float | None
-    done_until: float  # seconds since 1970: all that arrived before is done
+    updated_at: float  # seconds since 1970, as the others
+    done_until: float | None  # what arrived before is done; None: it stands at a number that somebody gave
 
     @property
     def expected(self) -> str:
@@ -99,37 +102,59 @@ class Consumer:
         if start.kind == "LATEST":  # an idle shard gives no record to come back to: the moment counts
             start = Position("AT_TIMESTAMP", timestamp=self.stream.now())
         gone = self._database.fetch(
-            FOLLOW, *self._key, json.dumps(listed), start.kind,
+            FOLLOW, *self._key, self.stream.region, json.dumps(listed), start.kind,
             None if start.timestamp is None else repr(start.timestamp), start.sequence_number,
         )  # fmt: skip
         for row in gone:
-            self._lose(row["shard_id"], row["sequence_number"], "Kinesis has deleted the shard", LOSE)
+            self._lose(row["shard_id"], row["sequence_number"], "Kinesis has deleted the shard", None)
 
     def ready(self, shard_id: str | None = None) -> list[Checkpoint]:
         """The shards that can be read now, those first that were not for the longest time."""
         return [Checkpoint(**row) for row in self._database.fetch(READY, *self._key, shard_id)]
 
     def check_trimmed(self, checkpoint: Checkpoint) -> None:
-        """Tells of records that were deleted before this consumer came to them."""
-        if checkpoint.position != "AFTER_SEQUENCE_NUMBER":
+        """Tells of records that were deleted before this consumer came to them. Kinesis does not say whether there were
+        any: what it has deleted of the time that this consumer waits for, counts."""
+        since = checkpoint.done_until
+        if since is not None and self.stream.now() - since <= SHORTEST_RETENTION:
             return
-        age = self.stream.now() - checkpoint.done_until
-        if age <= SHORTEST_RETENTION or age <= self.stream.retention():
+        retention = self.stream.retention()
+        horizon = self.stream.now() - retention
+        if since is not None and checkpoint.position == "AT_TIMESTAMP" and checkpoint.updated_at - since > retention:
+            since = checkpoint.updated_at  # what was deleted when it was asked for, nobody waits for
+        if since is not None and since >= horizon:
             return
-        first = ShardReader(self.stream, checkpoint.shard_id, Position("TRIM_HORIZON")).page(1).records
-        if first and int(first[0].sequence_number) <= int(checkpoint.sequence_number or 0):
+        first = self._first(checkpoint.shard_id)
+        if first is not None and (
+            int(first.sequence_number) <= int(checkpoint.sequence_number or -1)
+            or (since is not None and first.approximate_arrival_timestamp <= since)
+        ):
             return
-        until = content.time_of(checkpoint.done_until)
-        reason = f"Kinesis has deleted what arrived after {until} and is older than the retention period"
-        self._lose(checkpoint.shard_id, checkpoint.sequence_number, reason, NOTE)
+        reason = "Kinesis no longer has that one"
+        if since is not None:
+            until = content.time_of(horizon)
+            reason = f"Kinesis has deleted all that arrived between {content.time_of(since)} and {until}"
+        self._lose(checkpoint.shard_id, checkpoint.sequence_number, reason, horizon)
 
-    def _lose(self, shard_id: str, number: str | None, reason: str, write: str) -> None:
-        lost = errors.RecordsLost(
-            consumer=self.name, shard=shard_id, sequence_number=number or "its beginning", reason=reason
-        )
+    def _first(self, shard_id: str) -> kinesis.Record | None:
+        """The oldest record of a shard that Kinesis has."""
+        reader = ShardReader(self.stream, shard_id, Position("TRIM_HORIZON"))
+        while True:
+            page = reader.page(1)
+            if page.records or page.is_tip or reader.ended:
+                return page.records[0] if page.records else None
+            self.stream.sleep(kinesis.POLL)
+
+    def _lose(self, shard_id: str, number: str | None, reason: str, goes_on: float | None) -> None:
+        """`goes_on`: from when the shard still has records, in seconds since 1970; None: it is gone."""
+        after = f"after {number}" if number else "from its beginning"
+        lost = errors.RecordsLost(consumer=self.name, shard=shard_id, after=after, reason=reason)
         if not self._tolerant:
             raise lost
-        self._database.fetch(write, *self._key, shard_id, f"after {number or 'its beginning'}: {reason}")
+        self._database.fetch(
+            LOSE, *self._key, shard_id, f"{after}: {reason}", str(goes_on is None),
+            None if goes_on is None else content.time_of(goes_on),
+        )  # fmt: skip
         self._database.warn(str(lost), lost.hint)
 
     def begin(self, shard_id: str, poll: int) -> bool:
@@ -159,6 +184,7 @@ class Received:
     sub_sequence_number: int | None = None
     arrival: str | None = None
     millis_behind_latest: int | None = None
+    done_until: str | None = None
     records: int = 0
     ended: bool = False
     written: bool = False  # it may have been: then what comes later has to be written again
@@ -266,9 +292,11 @@ class Polling:
             page = reader.page(self._asked.limit)
             for row, number, inside in _of_page(checkpoint, page, self._unpacking, self._text):
                 state.sequence_number, state.sub_sequence_number, state.arrival = number, inside, str(row[3])
+                state.done_until = state.arrival
                 state.records += 1
                 yield row
             state.millis_behind_latest = page.millis_behind_latest
+            state.done_until = _done_until(page) or state.done_until
             state.ended = reader.ended
             if page.is_tip:
                 return
@@ -306,6 +334,11 @@ def _of_record(
         yield row, one is users[-1]
 
 
+def _done_until(page: kinesis.Page) -> str | None:
+    """Until when a shard is read with this page, unless that is when its last record arrived."""
+    return content.time_of(page.read_at) if page.millis_behind_latest == 0 else None
+
+
 def _raw(shard_id: str, record: kinesis.Record, text: Callable[[str], str]) -> tuple[object, ...]:
     """A record that cannot be unpacked."""
     arrival, key = content.time_of(record.approximate_arrival_timestamp), record.partition_key
@@ -340,11 +373,11 @@ class StepDatabase(Database, Protocol):
 
 STEP = (
     "SELECT * FROM awslambda._kinesis_step($1, $2, $3, $4, $5, $6::pg_catalog.oid, $7::pg_catalog.oid, $8, $9, $10,"
-    " $11, $12, $13)"
+    " $11, $12, $13, $14)"
 )
 STEP_TYPES = (
-    "text", "text", "text", "text", "awslambda.kinesis_record[]", "text", "text", "text", "bool", "bigint", "bool",
-    "text", "text",
+    "text", "text", "text", "text", "awslambda.kinesis_record[]", "text", "text", "text", "bool", "bigint",
+    "timestamptz", "bool", "text", "text",
 )  # fmt: skip
 STATEMENT = "SELECT awslambda._kinesis_statement($1::pg_catalog.oid, $2::pg_catalog.oid)"
 NOTED_FOR = 10.0  # seconds, after which it is written again that there is nothing new
@@ -376,6 +409,8 @@ class Consuming:
             if not any(moved):
                 if not asked.follow:
                     return
+                if not moved:  # the consumer was reset
+                    self._consumer.follow()
                 self._consumer.stream.sleep(kinesis.POLL)
 
     def _turn(self, shard_id: str) -> bool:
@@ -398,14 +433,14 @@ class Consuming:
             self._consumer.check_trimmed(checkpoint)
             reader = ShardReader(self._consumer.stream, shard_id, checkpoint.start)
         page = reader.page(kinesis.LARGEST_BATCH)
-        expected = self._store(checkpoint, page, reader.ended)
+        expected = self._store(checkpoint, page)
         if reader.ended:
             self._consumer.follow()
             return True
         self._readers[shard_id] = (expected, reader)
         return not page.is_tip
 
-    def _store(self, checkpoint: Checkpoint, page: kinesis.Page, ended: bool) -> str:
+    def _store(self, checkpoint: Checkpoint, page: kinesis.Page) -> str:
         """All of a page, in batches; what the checkpoint is then."""
         expected, left = checkpoint.expected, len(page.records)
         batch: list[tuple[object, ...]] = []
@@ -418,20 +453,24 @@ class Consuming:
             except errors.BrokenRecord as error:
                 broken = error
             if broken is not None:
-                expected = self._step(checkpoint, expected, batch, page, False)
+                expected = self._step(checkpoint, expected, batch, page)
                 if self._asked.on_error == "stop":
                     raise broken
                 raw = _raw(checkpoint.shard_id, record, self._text)
-                expected = self._step(checkpoint, expected, [raw], page, ended and not left, str(broken))
+                expected = self._step(checkpoint, expected, [raw], page, whole=not left, broken=str(broken))
                 batch, count = [], 0
                 continue
             batch += rows
             count += 1
             if count >= self._asked.batch_size and left:
-                expected = self._step(checkpoint, expected, batch, page, False)
+                expected = self._step(checkpoint, expected, batch, page)
                 batch, count = [], 0
-        if batch or (ended and not expected.startswith("SHARD_END")) or self._is_to_note(checkpoint.shard_id, page):
-            expected = self._step(checkpoint, expected, batch, page, ended)
+        if (
+            batch
+            or (page.is_last and not expected.startswith("SHARD_END"))
+            or self._is_to_note(checkpoint.shard_id, page)
+        ):
+            expected = self._step(checkpoint, expected, batch, page, whole=True)
         return expected
 
     def _is_to_note(self, shard_id: str, page: kinesis.Page) -> bool:
@@ -442,18 +481,19 @@ class Consuming:
         self._noted[shard_id] = now + NOTED_FOR
         return True
 
-    def _step(  # noqa: PLR0917
-        self, checkpoint: Checkpoint, expected: str, rows: list[tuple[object, ...]], page: kinesis.Page, ended: bool,
-        broken: str | None = None,
+    def _step(
+        self, checkpoint: Checkpoint, expected: str, rows: list[tuple[object, ...]], page: kinesis.Page, *,
+        whole: bool = False, broken: str | None = None,
     ) -> str:  # fmt: skip
-        """Stores a batch with its checkpoint in one transaction; what the checkpoint is then."""
+        """Stores a batch, or the rest of a page, and the checkpoint in one transaction; what the checkpoint is then."""
+        ended = whole and page.is_last
         if not rows and not ended and not page.is_tip:
             return expected
         asked, shard_id = self._asked, checkpoint.shard_id
         done = self._database.call(
             STEP, STEP_TYPES, self._consumer.name, self._consumer.stream.target.given, shard_id, expected, rows,
-            asked.target, asked.handler, asked.on_error, asked.bisect, page.millis_behind_latest, ended,
-            broken, asked.search_path,
+            asked.target, asked.handler, asked.on_error, asked.bisect, page.millis_behind_latest,
+            _done_until(page) if whole else None, ended, broken, asked.search_path,
         )[0]  # fmt: skip
         if done["problem"] is not None:
             refused = rows[done["done"]]

@@ -345,7 +345,7 @@ class CheckpointMoved(LambdaError):
 
 
 class RecordsLost(LambdaError):
-    """Records of the shard {shard!r} were deleted before the consumer {consumer!r} read them: {reason}."""
+    """The consumer {consumer!r} comes too late for records of the shard {shard!r} {after}: {reason}."""
 
     sqlstate = "LA006"
     hint = (

@@ -15,7 +15,7 @@ from base64 import b64encode
 from binascii import a2b_base64
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from awslambda import aws, content, errors, resources, signing
@@ -75,11 +75,17 @@ class Record(NamedTuple):  # of which there are many
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of GetRecords. Without `next_iterator` the shard has been read to its end."""
+    """One answer of GetRecords."""
 
     records: Sequence[Record]
     next_iterator: str | None
     millis_behind_latest: int | None
+    read_at: float = field(default=0.0, compare=False)  # AWS's clock, in seconds since 1970
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the shard has been read to its end."""
+        return self.next_iterator is None
 
     @property
     def is_tip(self) -> bool:
@@ -157,6 +163,7 @@ class Stream:
         self._connections = connections
         self._check = check
         self._date = ""
+        self.region = ""  # of the last request
 
     def shards(self) -> list[Shard]:
         """All that still hold records, and those that will."""
@@ -194,6 +201,7 @@ class Stream:
             ],
             said.get("NextShardIterator") or None,
             said.get("MillisBehindLatest"),
+            self.now(),
         )
 
     def put(self, entries: Sequence[Entry]) -> list[Put]:
@@ -266,7 +274,7 @@ class Stream:
         stream, settings = self.target, self._settings
         settings.check_allowed(stream.resource, stream.arn)
         identity = aws.identity(settings)
-        region = stream.region or identity.region(wait)[0]
+        region = self.region = stream.region or identity.region(wait)[0]
         url = identity.url("kinesis", region)
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{TARGET}.{operation}"}
         unsigned = signing.Request("kinesis", region, "POST", url.host, url.path or "/", headers, body)
@@ -347,7 +355,7 @@ class ShardReader:
         if page.records:
             self._at = Position("AFTER_SEQUENCE_NUMBER", page.records[-1].sequence_number)
         self._iterator = page.next_iterator
-        self.ended = page.next_iterator is None
+        self.ended = page.is_last
         return page
 
 

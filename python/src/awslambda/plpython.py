@@ -361,8 +361,8 @@ def kinesis_received(backend: Backend, poll: int, shard_id: str) -> list[tuple[o
         return []
     return [
         (
-            found.sequence_number, found.sub_sequence_number, found.arrival, found.millis_behind_latest, found.records,
-            found.ended,
+            found.sequence_number, found.sub_sequence_number, found.arrival, found.millis_behind_latest,
+            found.done_until, found.records, found.ended,
         )
     ]  # fmt: skip
 
