@@ -22,6 +22,14 @@ class Stage:
     aws: LocalAWS
     cluster: Cluster
 
+    @property
+    def outside(self) -> dict[str, str]:
+        """Environment variables of a program that is to use the local AWS."""
+        return {
+            "AWS_ENDPOINT_URL": self.aws.endpoint_url, "AWS_DEFAULT_REGION": self.aws.region,
+            "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "NO_PROXY": "127.0.0.1",
+        }  # fmt: skip
+
     def psql(self, script: str, *options: str) -> None:
         """Runs a script; prints it and what comes of it in the order of a session."""
         command = [str(self.cluster.bindir / "psql"), "-X", "-a", *SESSION, *options, "-d", self.cluster.dsn()]

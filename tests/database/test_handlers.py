@@ -1,0 +1,175 @@
+"""examples/write-back's awslambda_handlers: what @transaction promises, and what Router answers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from awslambda_local import LocalAWS
+from awslambda_local.cluster import Cluster
+
+Sql = Callable[..., Any]
+PACKAGE = "awslambda_handlers"
+SOURCE = Path(__file__).parents[2] / "examples" / "write-back" / "src"
+
+
+@pytest.fixture
+def handlers(sql: Sql, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The package as in a new process of a function whose libpq variables name the test's database."""
+    monkeypatch.syspath_prepend(str(SOURCE))
+    for name, value in psycopg.conninfo.conninfo_to_dict(cluster.dsn(sql("SELECT current_database()"))).items():
+        variable = {"dbname": "PGDATABASE"}.get(name, f"PG{name.upper()}")
+        monkeypatch.setenv(variable, str(value))
+    sql("CREATE TABLE student (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL)")
+    sql("INSERT INTO student (name) VALUES ('emmy')")
+    yield importlib.import_module(PACKAGE)
+    if (connection := sys.modules[f"{PACKAGE}.database"]._connection) is not None:
+        connection.close()
+    for name in [name for name in sys.modules if name.split(".")[0] in (PACKAGE, "students", "score_order")]:
+        del sys.modules[name]
+
+
+def add(connection: Any, name: str, *, fails: bool = False) -> Any:
+    row = connection.execute("INSERT INTO student (name) VALUES (%s) RETURNING name", [name]).fetchone()
+    if fails:
+        raise ValueError("no")
+    return row
+
+
+NAMES = "SELECT array_agg(name ORDER BY id) FROM student"
+
+
+def test_what_returns_is_committed_and_what_raises_is_not(handlers: Any, sql: Sql) -> None:
+    insert = handlers.transaction(add)
+    assert insert("ada") == {"name": "ada"}
+    with pytest.raises(ValueError, match="no"):
+        insert("bob", fails=True)
+    assert insert("eve") == {"name": "eve"}
+    assert sql(NAMES) == ["emmy", "ada", "eve"]
+
+
+def test_a_connection_outlives_invocations_and_is_made_anew_when_it_is_gone(handlers: Any, sql: Sql) -> None:
+    pid = handlers.transaction(lambda connection: connection.info.backend_pid)
+    first = pid()
+    assert pid() == first
+    sql("SELECT pg_terminate_backend(%s, 10000)", first)
+    assert pid() != first
+
+
+def test_a_call_inside_a_transaction_is_a_savepoint_of_it(handlers: Any, sql: Sql) -> None:
+    insert = handlers.transaction(add)
+
+    @handlers.transaction
+    def both(connection: Any, *, fails: bool) -> None:
+        insert("outer")
+        with pytest.raises(ValueError, match="no"):
+            insert("inner", fails=True)
+        if fails:
+            raise KeyError
+
+    both(fails=False)
+    assert sql(NAMES) == ["emmy", "outer"]
+    with pytest.raises(KeyError):
+        both(fails=True)
+    assert sql(NAMES) == ["emmy", "outer"]
+
+
+def test_coroutines_have_the_connection_one_after_the_other(handlers: Any, sql: Sql) -> None:
+    @handlers.transaction
+    async def slowly(connection: Any, name: str, fails: bool = False) -> str:
+        connection.execute("INSERT INTO student (name) VALUES (%s)", [name])
+        await asyncio.sleep(0.01)
+        if fails:
+            raise ValueError(name)
+        return name
+
+    async def invocation() -> list[Any]:
+        return await asyncio.gather(slowly("a"), slowly("b", fails=True), slowly("c"), return_exceptions=True)
+
+    for _ in range(2):  # a loop for each invocation
+        done = asyncio.run(invocation())
+        assert [str(one) for one in done] == ["a", "b", "c"]
+    assert sql(NAMES) == ["emmy", "a", "c", "a", "c"]
+
+
+def test_a_secret_is_asked_for_at_each_connect(
+    handlers: Any, sql: Sql, cluster: Cluster, aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"host": str(cluster.folder), "port": cluster.port, "dbname": sql("SELECT current_database()")}
+    for variable in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER"):
+        monkeypatch.delenv(variable)
+    for name, value in (
+        ("AWS_ENDPOINT_URL", aws.endpoint_url), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_DEFAULT_REGION", aws.region), ("DATABASE_SECRET", where["dbname"]), ("NO_PROXY", "127.0.0.1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    secrets = aws.client("secretsmanager")
+    sql("CREATE ROLE one LOGIN")
+    sql("CREATE ROLE two LOGIN")
+    user = handlers.transaction(lambda connection: (connection.info.user, connection.info.backend_pid))
+    secrets.create_secret(Name=where["dbname"], SecretString=json.dumps({**where, "username": "one", "password": "x"}))
+    name, pid = user()
+    assert name == "one"
+    secrets.put_secret_value(SecretId=where["dbname"], SecretString=json.dumps({**where, "username": "two"}))
+    sql("SELECT pg_terminate_backend(%s, 10000)", pid)
+    assert user()[0] == "two"
+
+
+def rest(method: str, resource: str, body: str | None = None, **path: str) -> dict[str, Any]:
+    return {
+        "httpMethod": method, "resource": resource, "path": resource.format(**path), "pathParameters": path or None,
+        "body": body, "headers": {}, "queryStringParameters": None, "requestContext": {"stage": "test"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "words"),
+    [
+        (rest("GET", "/students"), 200, '[{"id": 1, "name": "emmy"}]'),
+        (rest("POST", "/students", '{"name": "ada"}'), 201, '{"id": 2, "name": "ada"}'),
+        (rest("GET", "/students/{id}", id="1"), 200, '{"id": 1, "name": "emmy"}'),
+        (rest("PUT", "/students/{id}", '{"name": "noether"}', id="1"), 200, "noether"),
+        (rest("DELETE", "/students/{id}", id="1"), 200, "emmy"),
+        (rest("GET", "/students/{id}", id="7"), 404, "there is no student 7"),
+        (rest("GET", "/students/{id}", id="x"), 400, "invalid input syntax for type integer"),
+        (rest("POST", "/students", "{"), 400, "the body is not JSON"),
+        (rest("POST", "/students", "[1]"), 400, "the body is not a JSON object"),
+        (rest("POST", "/students"), 400, "missing a required argument: 'name'"),
+        (rest("POST", "/students", '{"name": "ada", "age": 1}'), 400, "unexpected keyword argument 'age'"),
+        (rest("PATCH", "/students"), 404, "Not found"),
+    ],
+)
+def test_a_request_has_the_answer_that_its_route_gives(
+    handlers: Any, event: dict[str, Any], status: int, words: str
+) -> None:
+    answer = importlib.import_module("students").lambda_handler(event, None)
+    assert (answer["statusCode"], words in answer["body"]) == (status, True), answer
+
+
+def test_a_field_has_what_its_function_returns_or_raises(handlers: Any) -> None:
+    handle = importlib.import_module("students").lambda_handler
+
+    def ask(kind: str, field: str, **arguments: str) -> Any:
+        return handle({"info": {"parentTypeName": kind, "fieldName": field}, "arguments": arguments}, None)
+
+    assert ask("Mutation", "addStudent", name="ada") == {"id": 2, "name": "ada"}
+    assert [one["name"] for one in ask("Query", "students")] == ["emmy", "ada"]
+    with pytest.raises(handlers.NotFound, match="no student 7"):
+        ask("Query", "student", id="7")
+
+
+def test_schema_and_decorators_must_agree(handlers: Any) -> None:
+    template = importlib.import_module(f"{PACKAGE}.template")
+    router = handlers.Router()
+    router.graphql("Query", "teacher")(lambda: None)
+    with pytest.raises(SystemExit, match=r"schema.graphql do not have Query.teacher"):
+        template.check("type Query { students: Int }", router.routes)
+    with pytest.raises(SystemExit, match=r"the decorators do not have Query.students"):
+        template.check("type Query { students: Int, teacher: Int }", router.routes)
