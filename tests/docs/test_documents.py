@@ -110,7 +110,7 @@ def example_functions(aws: LocalAWS) -> None:
 def example_streams(aws: LocalAWS) -> None:
     """The streams of the documents, and who clicked."""
     client = aws.client("kinesis")
-    for name in ("MySensorReadings", "MyClicks", "MyAuditLog"):
+    for name in ("MySensorReadings", "MyClicks", "MyAuditLog", "MyFirstStream"):
         client.create_stream(StreamName=name, ShardCount=1)
     for page in ("/home", "/cart"):
         client.put_record(StreamName="MyClicks", Data=json.dumps({"page": page}).encode(), PartitionKey="k")
