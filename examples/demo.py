@@ -37,7 +37,9 @@ def main() -> int:
 def play(here: Stage) -> int:
     """psql on the cluster, until the user leaves it."""
     here.cluster.psql("-c", "CREATE EXTENSION awslambda CASCADE")
+    here.aws.client("kinesis").create_stream(StreamName="MyFirstStream", ShardCount=1)
     print(f"The local AWS is at {here.aws.endpoint_url}; its functions: {', '.join(functions(here.aws))}.")
+    print("A Kinesis stream to play with: MyFirstStream. What to try, step by step: docs/quick-start.md.")
     print("Try: SELECT awslambda_fn('lambdaTest', '{\"name\":\"bob\"}');  SELECT * FROM awslambda.diagnostics();")
     print("Leave with \\q: all of this is gone then.\n")
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is psql's: it cancels the statement

@@ -15,6 +15,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -110,7 +111,7 @@ def example_functions(aws: LocalAWS) -> None:
 def example_streams(aws: LocalAWS) -> None:
     """The streams of the documents, and who clicked."""
     client = aws.client("kinesis")
-    for name in ("MySensorReadings", "MyClicks", "MyAuditLog"):
+    for name in ("MySensorReadings", "MyClicks", "MyAuditLog", "MyFirstStream"):
         client.create_stream(StreamName=name, ShardCount=1)
     for page in ("/home", "/cart"):
         client.put_record(StreamName="MyClicks", Data=json.dumps({"page": page}).encode(), PartitionKey="k")
@@ -262,6 +263,13 @@ def test_links_lead_somewhere(document: Document) -> None:
         assert target.exists(), f"{document.name}: {link}"
         if anchor:
             assert anchor in Document(target).anchors, f"{document.name}: {link}"
+
+
+@pytest.mark.parametrize("picture", [pytest.param(path, id=path.name) for path in sorted(ROOT.glob("docs/*.svg"))])
+def test_a_picture_can_be_drawn_and_is_described(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    assert root.findtext("{http://www.w3.org/2000/svg}title") and root.findtext("{http://www.w3.org/2000/svg}desc")
+    assert any(picture.name in document.links for document in DOCUMENTS)
 
 
 # What the pages say of the code.
