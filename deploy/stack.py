@@ -156,8 +156,8 @@ def packed(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; 1 if what it asked for failed."""
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="python -m deploy.stack", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     deploy = commands.add_parser("deploy", help="make a stack, or change it")
@@ -172,7 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
     tail = commands.add_parser("tail", help="follow a function's log")
     tail.add_argument("function")
     tail.add_argument("--since", type=float, default=600, help="seconds (default: 600)")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main() -> int:
+    """Runs a command; 1 if what it asked for failed."""
+    asked = parser().parse_args()
     account = Account(boto3.Session())
     try:
         if asked.command == "deploy":

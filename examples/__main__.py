@@ -2,7 +2,8 @@
 
 An example is a folder: handlers (`on-new-user.py`) with their settings in `functions.toml`, SQL that is run in the
 order of the files' names, a README, and where needed a package `local`, whose prepare(stage) makes what is in AWS
-besides functions, and whose show(stage) prints what arrived there and says whether that was all.
+besides functions and is not there yet, and whose show(stage) prints what arrived there and says whether that was all.
+A comment `-- It fails:` stands before each statement that is to fail.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from examples.stage import EXAMPLES, end_with_terminal, stage
+from examples.stage import EXAMPLES, Stage, end_with_terminal, stage
 
 
 def main(name: str) -> int:
@@ -19,14 +20,21 @@ def main(name: str) -> int:
     if name not in known:
         print(f"make example NAME=...: there is no example {name!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
+    with stage([EXAMPLES / name]) as here:
+        return 0 if play(here, name) else 1
+
+
+def play(here: Stage, name: str) -> bool:
+    """Shows an example where its functions are; whether all went as it should."""
     folder = EXAMPLES / name
     local = importlib.import_module(f"examples.{name}.local") if (folder / "local").is_dir() else None
-    with stage([folder]) as here:
-        options = local.prepare(here) if local else []
-        here.psql("CREATE EXTENSION awslambda CASCADE;\n")
-        for script in sorted(folder.glob("*.sql")):
-            here.psql(script.read_text(), *options)
-        return 0 if local is None or local.show(here) else 1
+    options = local.prepare(here) if local else []
+    went = [here.psql("CREATE EXTENSION awslambda CASCADE;\n")]
+    went += [here.psql(script.read_text(), *options) for script in sorted(folder.glob("*.sql"))]
+    if not all(went):
+        print("A statement has failed, see above: the rest is not to be waited for.", file=sys.stderr)
+        return False
+    return local is None or bool(local.show(here))
 
 
 if __name__ == "__main__":

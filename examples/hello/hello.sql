@@ -5,11 +5,11 @@ SELECT awslambda_fn('lambdaTest', '{"name":"bob"}');
 SELECT status_code, payload, executed_version, function_error
   FROM awslambda.invoke('lambdaTest', '{"name":"alice"}');
 
--- A function that raises becomes an SQL error that can be caught by its SQLSTATE, LA001.
+-- It fails: a function that raises becomes an SQL error that can be caught by its SQLSTATE, LA001.
 SELECT awslambda_fn('lambdaFail', '{"sensor": 7}');
 \echo SQLSTATE :SQLSTATE
 
--- A call that takes too long can be cancelled, by a timeout, by Ctrl-C or from another session.
+-- It fails: a call that takes too long can be cancelled, by a timeout, by Ctrl-C or from another session.
 SET statement_timeout = '500ms';
 SELECT awslambda_fn('lambdaSleep', '{"seconds": 30}');
 RESET statement_timeout;

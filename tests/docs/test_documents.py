@@ -24,6 +24,7 @@ from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 from awslambda_local.deploy import ROLE, find_functions
 
+from deploy import stack
 from tests.docs.markdown import ROOT, Block, Document, documents, matches
 
 if sys.version_info >= (3, 11):
@@ -189,9 +190,12 @@ def test_every_command_is_one_that_exists(document: Document, block: Block, clus
             subprocess.run([*known, *given], cwd=ROOT, check=True, capture_output=True)
         elif program == "awslambda":
             run_awslambda(arguments, aws, cluster)
+        elif arguments[:2] == ["-m", "deploy.stack"]:
+            asked = stack.parser().parse_args(arguments[2:])
+            assert asked.command != "deploy" or (ROOT / asked.template).exists()
         elif program.endswith("python3") or program.endswith("python"):
             assert arguments[:1] == ["-m"] or (ROOT / arguments[0]).exists(), arguments
-            assert arguments[1:2] in (["venv"], ["pip"], ["awslambda_local"], ["pytest"], []), arguments
+            assert arguments[1:2] in (["venv"], ["pip"], ["awslambda_local"], ["pytest"], ["deploy.iam"], []), arguments
         else:
             assert program.rsplit("/", 1)[-1] in NOT_RUN, f"{program}: say in this test how it is checked"
 

@@ -14,7 +14,7 @@ import pytest
 from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 
-from examples.stage import EXAMPLES, Stage
+from examples.stage import EXAMPLES, outside
 from tests.waiting import wait_until
 
 Sql = Callable[..., Any]
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def make(aws: LocalAWS, cluster: Cluster) -> Iterator[Make]:
+def make(aws: LocalAWS) -> Iterator[Make]:
     """make in the example's folder for the stage `test`, which is deployed."""
-    outside = {**os.environ, **Stage(aws, cluster).outside}
+    environment = {**os.environ, **outside(aws)}
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["make", "--silent", "-C", str(FOLDER), "STAGE=test", "REQUIREMENTS=", *arguments],
-            env={**outside, **environment}, capture_output=True, text=True, check=False, timeout=120,
+            env={**environment, **more}, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
     done = run("deploy")
@@ -82,9 +82,7 @@ def test_a_row_comes_back_into_another_table_and_no_loop_goes_on(
     assert sql("SELECT count(*) FROM awslambda.dead_letter") == 0
 
 
-def test_functions_are_invoked_and_their_logs_followed(
-    make: Make, secret: None, sql: Sql, aws: LocalAWS, cluster: Cluster
-) -> None:
+def test_functions_are_invoked_and_their_logs_followed(make: Make, secret: None, sql: Sql, aws: LocalAWS) -> None:
     sql("CREATE TABLE student (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL)")
     sql("GRANT SELECT ON student TO functions")
     sql("INSERT INTO student (name) VALUES ('emmy''s')")
@@ -96,7 +94,7 @@ def test_functions_are_invoked_and_their_logs_followed(
     assert done.returncode != 0 and "there is no function 'none-test' in us-east-1" in done.stderr
     command = ["make", "--silent", "-C", str(FOLDER), "STAGE=test", "tail", "FUNCTION=score-order"]
     with subprocess.Popen(
-        command, env={**os.environ, **Stage(aws, cluster).outside}, stdout=subprocess.PIPE, text=True,
+        command, env={**os.environ, **outside(aws)}, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
     ) as tail:  # fmt: skip
         assert tail.stdout is not None

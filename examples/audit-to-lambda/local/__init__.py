@@ -22,25 +22,30 @@ LINES = [LINE.format(5 + number, 99 + number, statement) for number, statement i
 
 def prepare(here: Stage) -> list[str]:
     """Makes queue, stream, mapping, log group and subscription; then the lines are written."""
-    build(here.aws, "MyAuditLog", GROUP)
+    build(here, "MyAuditLog", GROUP)
     write(here.aws, GROUP, LINES)
     return []
 
 
-def build(aws: LocalAWS, stream: str, group: str) -> None:
-    kinesis, logs = aws.client("kinesis"), aws.client("logs")
-    aws.client("sqs").create_queue(QueueName="changes")
-    kinesis.create_stream(StreamName=stream, ShardCount=1)
+def build(here: Stage, stream: str, group: str) -> None:
+    here.make("sqs", "create_queue", QueueName="changes")
+    here.make("kinesis", "create_stream", StreamName=stream, ShardCount=1)
+    kinesis = here.aws.client("kinesis")
     arn = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamARN"]
-    aws.client("lambda").create_event_source_mapping(
-        EventSourceArn=arn, FunctionName="on-audit-log", StartingPosition="TRIM_HORIZON", BatchSize=100,
-        FunctionResponseTypes=["ReportBatchItemFailures"],
-    )  # fmt: skip
-    logs.create_log_group(logGroupName=group)
-    logs.create_log_stream(logGroupName=group, logStreamName="shop.1")
-    logs.put_subscription_filter(
-        logGroupName=group, filterName="to-kinesis", filterPattern="", destinationArn=arn,
-        roleArn=f"arn:aws:iam::{aws.account_id}:role/logs-to-kinesis",
+    functions = here.aws.client("lambda")
+    if not functions.list_event_source_mappings(FunctionName="on-audit-log")["EventSourceMappings"]:
+        functions.create_event_source_mapping(
+            EventSourceArn=arn,
+            FunctionName="on-audit-log",
+            StartingPosition="TRIM_HORIZON",
+            BatchSize=100,
+            FunctionResponseTypes=["ReportBatchItemFailures"],
+        )
+    here.make("logs", "create_log_group", logGroupName=group)
+    here.make("logs", "create_log_stream", logGroupName=group, logStreamName="shop.1")
+    here.make(
+        "logs", "put_subscription_filter", logGroupName=group, filterName="to-kinesis", filterPattern="",
+        destinationArn=arn, roleArn=f"arn:aws:iam::{here.aws.account_id}:role/logs-to-kinesis",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from examples.stage import Stage
 
 def prepare(here: Stage) -> list[str]:
     """Makes the stream."""
-    here.aws.client("kinesis").create_stream(StreamName="MySensorReadings", ShardCount=1)
+    here.make("kinesis", "create_stream", StreamName="MySensorReadings", ShardCount=1)
     return []
 
 

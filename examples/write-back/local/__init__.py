@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import Any
 
-from examples.stage import EXAMPLES, Stage
+from examples.stage import EXAMPLES, Stage, outside
 
 FOLDER = EXAMPLES / "write-back"
 ORIGINS = {"requestContext": {"stage": "local"}, "headers": {}, "queryStringParameters": None}
@@ -28,7 +28,7 @@ def make(here: Stage, *arguments: str) -> str:
     """Runs the example's own make against the local AWS."""
     done = subprocess.run(
         ["make", "--silent", "-C", str(FOLDER), "STAGE=local", *arguments],
-        env={**os.environ, **here.outside}, stdout=subprocess.PIPE, text=True, check=True,
+        env={**os.environ, **outside(here.aws)}, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return done.stdout
 
