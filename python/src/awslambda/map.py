@@ -22,7 +22,7 @@ T = TypeVar("T")
 Call = Callable[[A, Callable[[], None]], T]  # of one argument, and of what ends its waits by raising
 
 MOST = 256  # calls at once: each has a thread and a connection
-WINDOW = 2  # times the calls at once: that many are under way, or done and behind one that is not
+WINDOW = 2  # times the calls at once: that many wait for a thread, are under way, or are done and not handed out
 LEAVING = 2 * SLICE  # seconds that the threads have to notice that they are not wanted any more
 
 
@@ -37,12 +37,12 @@ def outcomes(
         raise errors.InvalidArgument(
             reason=f"invalid max_concurrency: {concurrency}", hint=f"It is from 1 to {MOST}. Nothing was sent."
         )
-    threads = _Threads(call, check)
+    threads = _Threads(call, min(concurrency, len(arguments)), check)
     held: dict[int, T | errors.LambdaError] = {}
     sent = done = 0
     try:
         while done < len(arguments):
-            while threads.busy < concurrency and sent < min(done + WINDOW * concurrency, len(arguments)):
+            while sent < min(done + WINDOW * concurrency, len(arguments)):
                 threads.send(sent, arguments[sent])
                 sent += 1
             turn = done if ordered else next(iter(held), done)
@@ -61,11 +61,10 @@ class _Abandoned(Exception):
 
 
 class _Threads(Generic[A, T]):
-    """Helper threads that call: as many as there have been calls at once."""
+    """So many helper threads that call, started one after the other by the first calls."""
 
-    def __init__(self, call: Call[A, T], check: Callable[[], None]) -> None:
-        self.busy = 0  # calls that were sent and not received
-        self._call = call
+    def __init__(self, call: Call[A, T], most: int, check: Callable[[], None]) -> None:
+        self._call, self._most = call, most
         self._wait = Wait(check, math.inf)
         self._work: queue.SimpleQueue[tuple[int, A] | None] = queue.SimpleQueue()
         # No SimpleQueue: interrupted by a signal when its timeout is just over, its get() waits for ever.
@@ -74,9 +73,8 @@ class _Threads(Generic[A, T]):
         self._closed = threading.Event()
 
     def send(self, position: int, argument: A) -> None:
-        """Has it called."""
-        self.busy += 1
-        if len(self._threads) < self.busy:
+        """Has it called as soon as a thread is free."""
+        if len(self._threads) < self._most:
             self._start()
         self._work.put((position, argument))
 
@@ -88,7 +86,6 @@ class _Threads(Generic[A, T]):
                 position, outcome = self._done.get(timeout=SLICE)
             except queue.Empty:
                 continue
-            self.busy -= 1
             if isinstance(outcome, Exception) and not isinstance(outcome, errors.LambdaError):
                 raise outcome
             return position, outcome
