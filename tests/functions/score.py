@@ -1,4 +1,4 @@
-"""Scores a batch of leads: an answer for each, in their order."""
+"""Scores leads: an answer for each, in their order."""
 
 
 def lambda_handler(event, context):

@@ -23,7 +23,7 @@ Call = Callable[[A, Callable[[], None]], T]  # of one argument, and of what ends
 
 MOST = 256  # calls at once: each has a thread and a connection
 WINDOW = 2  # times the calls at once: that many wait for a thread, are under way, or are done and not handed out
-LEAVING = 2 * SLICE  # seconds that the threads have to notice that they are not wanted any more
+LEAVING = 3 * SLICE  # seconds that the threads have to notice that they are not wanted any more
 
 
 def outcomes(
