@@ -19,14 +19,16 @@ from tests.waiting import wait_until
 Check = Callable[[], None]
 
 
-def helpers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "awslambda"]
-
-
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    wait_until(lambda: not helpers(), "the helper threads have ended", seconds=2)
+def helpers() -> Iterator[Callable[[], int]]:
+    """Says how many threads there are that a test has started; in its end there must be none."""
+    before = set(threading.enumerate())
+
+    def count() -> int:
+        return len(set(threading.enumerate()) - before)
+
+    yield count
+    wait_until(lambda: not count(), "the helper threads have ended", seconds=2)
 
 
 def sleeping(seconds: float, check: Check) -> float:
@@ -137,7 +139,7 @@ def test_how_many_at_once_has_bounds(concurrency: int) -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_an_interrupt_ends_it_and_nothing_more_is_begun(ordered: bool) -> None:
+def test_an_interrupt_ends_it_and_nothing_more_is_begun(helpers: Callable[[], int], ordered: bool) -> None:
     begun: list[float] = []
 
     def call(seconds: float, check: Check) -> float:
@@ -146,7 +148,7 @@ def test_an_interrupt_ends_it_and_nothing_more_is_begun(ordered: bool) -> None:
 
     with cancelled() as check:
         list(outcomes(call, [50.0] * 20, 4, ordered, check))
-    assert not helpers()
+    wait_until(lambda: not helpers(), "the helper threads have ended", seconds=2)
     assert len(begun) == 4
 
 
@@ -157,12 +159,12 @@ def test_an_interrupt_is_noticed_while_calls_end_all_the_time() -> None:
         list(outcomes(sleeping, steps, 200, True, check))
 
 
-def test_who_wants_no_more_ends_the_threads() -> None:
+def test_who_wants_no_more_ends_the_threads(helpers: Callable[[], int]) -> None:
     running = outcomes(sleeping, [0.0, *[50.0] * 20], 8, False, nothing)
     assert next(running) == (0, 0.0)
-    assert len(helpers()) == 8
+    assert helpers() == 8
     running.close()
-    assert not helpers()
+    wait_until(lambda: not helpers(), "the helper threads have ended", seconds=2)
 
 
 def test_the_threads_leave_the_signals_to_the_main_thread() -> None:
@@ -174,13 +176,13 @@ def test_the_threads_leave_the_signals_to_the_main_thread() -> None:
     assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM} <= blocked
 
 
-def test_a_signal_in_the_middle_of_the_wait_does_not_hang_it() -> None:
+def test_a_signal_in_the_middle_of_the_wait_does_not_hang_it(helpers: Callable[[], int]) -> None:
     before = signal.signal(signal.SIGUSR2, lambda *_: time.sleep(0.03))
     try:
         for at in range(1, 20):
             threading.Timer(at / 100, os.kill, [os.getpid(), signal.SIGUSR2]).start()
         assert len(list(outcomes(sleeping, [0.25] * 2, 2, True, nothing))) == 2
-        wait_until(lambda: threading.active_count() == 1, "all signals have come")
+        wait_until(lambda: not helpers(), "all signals have come")
     finally:
         signal.signal(signal.SIGUSR2, before)
 
