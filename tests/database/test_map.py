@@ -331,22 +331,25 @@ def test_it_ends_while_rows_come_all_the_time(through: Any) -> None:
     check_that_it_still_works(sql, endpoint)
 
 
+@pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_another_session_ends_it(connect: Connect, sql: Sql, endpoint: Start, how: str) -> None:
-    target = endpoint(silence)
+def test_another_session_ends_it_before_the_first_row_and_after(
+    connect: Connect, sql: Sql, endpoint: Start, how: str, rows: int
+) -> None:
+    target = endpoint(in_turn(*[answer(body="ok")] * rows, silence))
     make_server(sql, "aws", endpoint_url=target.url)
     victim = connect()
     ended: list[float] = []
 
     def end() -> None:
-        wait_until(lambda: len(target.requests) == 32, "the calls wait")
+        wait_until(lambda: len(target.requests) == 32 + rows, "the calls wait")
         sql(f"SELECT {how}(%s)", victim.info.backend_pid)
         ended.append(time.monotonic())
 
     killer = threading.Thread(target=end)
     killer.start()
     with pytest.raises(psycopg.OperationalError) as caught:
-        victim.execute("SELECT * FROM awslambda.map('f', array_fill('1'::jsonb, ARRAY[100]))")
+        victim.execute("SELECT * FROM awslambda.map('f', array_fill('1'::jsonb, ARRAY[100]), ordered => false)")
     took = time.monotonic()
     killer.join()
     assert took - ended[0] < PROMPT
