@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from awslambda_local.cluster import Cluster
 
-from bench import calls, kinesis, outbox
+from bench import calls, kinesis, map, outbox
 from bench.rows import Connection, stub
 
 
@@ -37,7 +37,7 @@ def main() -> None:
                     calls.prepare(session, port)
                 rows = [
                     *calls.warm_calls(connect), *calls.new_backends(connect),
-                    *kinesis.reading(connect),
+                    *map.calling(connect), *kinesis.reading(connect),
                     *outbox.enqueueing(cluster, connect), *outbox.delivery(cluster, connect, environment, arrivals),
                 ]  # fmt: skip
     if as_json:

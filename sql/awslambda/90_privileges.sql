@@ -15,6 +15,7 @@ DECLARE
     '@extschema@.awslambda_fn_on_commit(text, text)', '@extschema@.awslambda_fn_on_commit(text, json)',
     '@extschema@.awslambda_fn_on_commit(text, jsonb)',
     'awslambda.invoke(text, jsonb, text, text, jsonb, text, text, text)',
+    'awslambda.map(text, jsonb[], int, boolean, text, jsonb, text, text, text)',
     'awslambda.enqueue(text, jsonb, text, interval, text, text, interval)',
     'awslambda._enqueue(text, json, text, interval, text, text, interval)',
     'awslambda._partition(text)',

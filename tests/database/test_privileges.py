@@ -95,6 +95,7 @@ FUNCTIONS = {
     "awslambda.kinesis_read(text,text,timestamp with time zone,numeric,text[],bigint,integer,interval,boolean,"
     "text,text)": CALLER,
     "awslambda.kinesis_reset(text,text,text,timestamp with time zone,numeric,text[])": CALLER,
+    "awslambda.map(text,jsonb[],integer,boolean,text,jsonb,text,text,text)": CALLER,
     "awslambda.mysql_audit_event(text,text)": CALLER,
     "awslambda.purge(uuid[])": CALLER,
     "awslambda.redrive(uuid[])": CALLER,

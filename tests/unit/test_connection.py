@@ -103,7 +103,7 @@ def listener(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def kept_is_stale(connections: Connections) -> bool:
-    (kept,) = connections._kept.values()
+    ((kept,),) = connections._kept.values()
     return kept.is_stale()
 
 
@@ -237,7 +237,7 @@ def test_an_answer_that_ends_the_connection_ends_it(
     started = endpoint(behaviour)
     assert [exchanged(connections, started).body for _ in range(2)] == [b'"ok"', b'"ok"']
     assert started.connections == 2
-    assert connections._kept == {}
+    assert not any(connections._kept.values())
 
 
 def test_a_server_that_says_it_will_close_but_does_not_is_not_written_to_again(
@@ -269,6 +269,43 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
     monkeypatch.setattr(connection, "LONGEST_IDLE", 0.0)
     exchanged(connections, started)
     assert started.connections == len(started.requests) == 2
+
+
+def test_calls_at_once_each_have_a_connection_and_those_after_them_use_these(
+    endpoint: Start, connections: Connections
+) -> None:
+    together = threading.Barrier(8)
+
+    def behave(connection: socket.socket, received: Received) -> bool:
+        together.wait(10)
+        return answer(body="ok")(connection, received)
+
+    started = endpoint(behave)
+    for _ in range(3):
+        threads = [threading.Thread(target=exchanged, args=(connections, started)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert (started.connections, len(started.requests)) == (8, 24)
+
+
+def test_no_more_connections_are_kept_than_are_wanted_and_none_for_too_long(
+    monkeypatch: pytest.MonkeyPatch, endpoint: Start, connections: Connections
+) -> None:
+    started = endpoint(echo)
+    where = place(started.port)
+    monkeypatch.setattr(connection, "MOST_KEPT", 3)
+    for _ in range(4):
+        one = connection.Connection(connection.connect(where, Wait(nothing, 20)))
+        one.exchange(message(), Wait(nothing, 20))
+        connections._keep(where, one)
+    assert len(connections._kept[where]) == 3
+    for one in connections._kept[where][:2]:
+        one._used -= 2 * connection.LONGEST_IDLE
+    exchanged(connections, started)
+    exchanged(connections, started)
+    assert len(connections._kept[where]) == 1 and started.connections == 4
 
 
 # How an exchange fails. The request has been sent then, and once only.

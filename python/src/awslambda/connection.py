@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from awslambda.waits import Wait
 # Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow
 # after 350 s, let a long call's answer through. One that was idle for longer is not used for another call.
 KEEPALIVE = LONGEST_IDLE = 60
+MOST_KEPT = 32  # connections to one endpoint, for the calls at once that come next
 LARGEST = 64 * 1024 * 1024  # bytes of an answer; AWS's are smaller
 TOO_LARGE = f"the answer has more than {LARGEST} bytes"
 NO_LENGTH = "the answer does not say how long it is, so it may be cut off"
@@ -73,17 +75,16 @@ class Answer:
 
 
 class Connections:
-    """One kept connection for each endpoint."""
+    """Connections that are kept for each endpoint; one for each thread that was using one at once."""
 
     def __init__(self) -> None:
-        self._kept: dict[Endpoint, Connection] = {}
+        self._kept: dict[Endpoint, list[Connection]] = {}  # the last one used comes last
+        self._lock = threading.Lock()
 
     def exchange(self, endpoint: Endpoint, request: bytes, connect_timeout: float, wait: Wait) -> Answer:
         """Sends one request and returns the whole answer. After any failure the connection is thrown away."""
-        connection = self._kept.pop(endpoint, None)
-        if connection is not None and connection.is_stale():
+        while (connection := self._taken(endpoint)) and connection.is_stale():
             connection.close()
-            connection = None
         if connection is None:
             connection = Connection(connect(endpoint, wait.within(connect_timeout)))
         keep = False
@@ -91,15 +92,30 @@ class Connections:
             answer, keep = connection.exchange(request, wait)
         finally:
             if keep:
-                self._kept[endpoint] = connection
+                self._keep(endpoint, connection)
             else:
                 connection.close()
         return answer
 
     def close(self) -> None:
         """Closes what is kept; whoever holds this for the life of the process need not."""
-        while self._kept:
-            self._kept.popitem()[1].close()
+        for kept in self._kept.values():
+            while kept:
+                kept.pop().close()
+
+    def _taken(self, endpoint: Endpoint) -> Connection | None:
+        with self._lock:
+            kept = self._kept.get(endpoint)
+            return kept.pop() if kept else None
+
+    def _keep(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Keeps it, and the others for as long as they may be used: one that is not taken for long goes."""
+        with self._lock:
+            kept = self._kept.setdefault(endpoint, [])
+            kept.append(connection)
+            oldest = kept.pop(0) if len(kept) > MOST_KEPT or kept[0].is_old() else None
+        if oldest is not None:
+            oldest.close()
 
 
 class Connection:
@@ -113,7 +129,11 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether it was idle for too long, or the other side has closed it, or sent what nobody asked for."""
-        return time.monotonic() - self._used > LONGEST_IDLE or bool(self._poller.poll(0))
+        return self.is_old() or bool(self._poller.poll(0))
+
+    def is_old(self) -> bool:
+        """Whether it was idle for too long."""
+        return time.monotonic() - self._used > LONGEST_IDLE
 
     def exchange(self, request: bytes, wait: Wait) -> tuple[Answer, bool]:
         """The answer, and whether the connection can be used again."""

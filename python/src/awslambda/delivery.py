@@ -100,7 +100,7 @@ class Delivery:
     """One session's delivery: `step` and `wait`, again and again."""
 
     def __init__(
-        self, database: Database, concurrency: int, start_thread: Callable[[Callable[[], None]], None]
+        self, database: Database, concurrency: int, start_thread: Callable[[Callable[[], None]], object]
     ) -> None:
         self._database = database
         self._outbox = outbox.Outbox()

@@ -81,7 +81,7 @@ class Dispatcher:
     options: Options
     log: Log
     connect: Callable[[str], PsycopgDatabase] = PsycopgDatabase
-    make: Callable[[PsycopgDatabase, int, Callable[[Callable[[], None]], None]], Delivery] = Delivery
+    make: Callable[[PsycopgDatabase, int, Callable[[Callable[[], None]], object]], Delivery] = Delivery
     stopping: bool = False
     state: str = "starting"
     _database: PsycopgDatabase | None = None

@@ -115,6 +115,19 @@ def invoke(request: Request, settings: Settings, connections: Connections, check
     return request_.retried(lambda: _attempt(request, settings, connections, wait), settings, wait, harmless)
 
 
+def prepare(request: Request, settings: Settings, check: Callable[[], None]) -> None:
+    """Raises what would keep every call like this one from being sent: not allowed, no region, no credentials. They
+    are known afterwards: many threads that call at once need not look for them."""
+    wait = Wait(check, settings.request_timeout)
+
+    def attempt() -> None:
+        identity = aws.identity(settings)
+        _aimed(request, settings, identity, wait)
+        identity.frozen_credentials(wait)
+
+    request_.retried(attempt, settings, wait, (errors.ConnectFailed,))
+
+
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise errors.InvalidArgument(
@@ -155,9 +168,7 @@ def arn(request: Request, settings: Settings, check: Callable[[], None]) -> str:
 def _attempt(request: Request, settings: Settings, connections: Connections, wait: Wait) -> Response:
     function = request.function
     identity = aws.identity(settings)
-    region = _region(request, identity, wait)
-    settings.check_allowed(function.resource, function.arn(region, identity.partition))
-    url = identity.url("lambda", region)
+    region, url = _aimed(request, settings, identity, wait)
     path = url.path + _path(function.given, function.extra_qualifier)
     unsigned = signing.Request("lambda", region, "POST", url.host, path, _headers(request), request.payload)
     message = request_.message(unsigned, identity.sign(unsigned, wait))
@@ -181,6 +192,13 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
         request_id=answer.headers.get("x-amzn-requestid"),
         duration=time.monotonic() - started,
     )
+
+
+def _aimed(request: Request, settings: Settings, identity: aws.Identity, wait: Wait) -> tuple[str, aws.Url]:
+    """Where a call goes, if it may go there."""
+    function, region = request.function, _region(request, identity, wait)
+    settings.check_allowed(function.resource, function.arn(region, identity.partition))
+    return region, identity.url("lambda", region)
 
 
 def _region(request: Request, identity: aws.Identity, wait: Wait) -> str:

@@ -14,6 +14,7 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from awslambda import errors, resources, servers
@@ -182,8 +183,78 @@ def invoke(  # noqa: PLR0917 - the arguments of the SQL function
         response.log_result and backend.text(b64decode(response.log_result).decode("utf-8", "replace")),
         response.function_error,
         response.request_id,
-        f"{response.duration:.6f} seconds",
+        _interval(response.duration),
     )
+
+
+@_seam_of_rows
+def map(  # noqa: PLR0917 - the arguments of the SQL function
+    backend: Backend,
+    function_name: str | None,
+    payloads: Sequence[str | None] | None,
+    max_concurrency: int | None,
+    ordered: bool | None,
+    invocation_type: str | None,
+    client_context: str | None,
+    qualifier: str | None,
+    server: str | None,
+    region: str | None,
+) -> Iterator[tuple[object, ...]]:
+    """Rows of ordinality, status_code, payload, executed_version, function_error, request_id, duration, sqlstate,
+    error_message."""
+    from awslambda.map import outcomes
+
+    request = lambda_.Request(
+        resources.function(_not_null("function_name", function_name), qualifier),
+        b"",
+        _not_null("invocation_type", invocation_type),
+        client_context=client_context,
+        region=region,
+    )
+    settings = backend.settings(server)
+
+    def call(payload: str | None, check: Callable[[], None]) -> lambda_.Response:
+        one = replace(request, payload=_not_null("an element of payloads", payload).encode())
+        return lambda_.invoke(one, settings, backend.connections, check)
+
+    given, check = _flat("payloads", _not_null("payloads", payloads)), backend.database.check_interrupts
+    at_once, in_order = _not_null("max_concurrency", max_concurrency), _not_null("ordered", ordered)
+    lambda_.prepare(request, settings, check)
+    with contextlib.closing(outcomes(call, given, at_once, in_order, check)) as calls:
+        for position, outcome in calls:
+            yield position + 1, *_mapped(backend, request, outcome)
+
+
+def _mapped(
+    backend: Backend, request: lambda_.Request, outcome: lambda_.Response | errors.LambdaError
+) -> tuple[object, ...]:
+    """A row of awslambda.map without its ordinality."""
+    if isinstance(outcome, errors.LambdaError):
+        return None, None, None, None, None, None, outcome.sqlstate, _said(backend, outcome)
+    payload = failure = None
+    try:
+        payload = _payload(backend, request, outcome, "jsonb")
+        lambda_.raise_function_error(request, outcome)
+    except errors.LambdaError as error:
+        failure = error
+    return (
+        outcome.status_code,
+        payload,
+        outcome.executed_version,
+        outcome.function_error,
+        outcome.request_id,
+        _interval(outcome.duration),
+        failure and failure.sqlstate,
+        failure and _said(backend, failure),
+    )
+
+
+def _said(backend: Backend, error: errors.LambdaError) -> str:
+    return backend.text(f"{type(error).__name__}: {error}")
+
+
+def _interval(seconds: float) -> str:
+    return f"{seconds:.6f} seconds"
 
 
 def rds_invoke(  # noqa: PLR0917 - the arguments of the SQL function

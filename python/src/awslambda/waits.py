@@ -71,9 +71,11 @@ class Wait:
         return helper.outcome[0]
 
 
-def start_helper(work: Callable[[], None]) -> None:
-    """Runs `work` in a helper thread that nobody waits for."""
-    _start(threading.Thread(target=work, name="awslambda", daemon=True))
+def start_helper(work: Callable[[], None]) -> threading.Thread:
+    """Runs `work` in a helper thread that nobody need wait for."""
+    thread = threading.Thread(target=work, name="awslambda", daemon=True)
+    _start(thread)
+    return thread
 
 
 def _start(thread: threading.Thread) -> None:
