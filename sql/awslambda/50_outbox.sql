@@ -97,7 +97,7 @@ END
 $function$;
 
 CREATE TRIGGER begin_writing BEFORE INSERT ON awslambda.outbox
-  FOR EACH STATEMENT EXECUTE FUNCTION awslambda._begin_writing();
+  FOR EACH STATEMENT WHEN (pg_current_xact_id_if_assigned() IS NULL) EXECUTE FUNCTION awslambda._begin_writing();
 ALTER TABLE awslambda.outbox ENABLE ALWAYS TRIGGER begin_writing;
 
 -- What servers.choose, resources.function and resources.permits decide for a call, without Python: raises unless the current

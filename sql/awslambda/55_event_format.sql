@@ -2,11 +2,11 @@
 
 -- Text is put together, and json never parsed: this is on the way of every record.
 CREATE OR REPLACE FUNCTION awslambda._batch(
-  mapping int,   -- 0: one message, whose payload is the body
+  mapping int,
   wanted bigint[]
 )
 RETURNS TABLE (
-  body text,           -- NULL: there is no such message
+  body text,
   ids bigint[],        -- of those that are still there, in the order of the body
   message_ids uuid[]
 )
@@ -23,19 +23,6 @@ DECLARE
   fifo boolean;
   event_source text := '';  -- the members that all records of the batch share
 BEGIN
-  IF $1 = 0 THEN
-    SELECT o.payload::text, ARRAY[o.id], ARRAY[o.message_id]
-      INTO body, ids, message_ids
-      FROM awslambda.outbox AS o
-     WHERE o.mapping = 0 AND o.id = ANY (wanted)
-     ORDER BY o.id
-     LIMIT 1;
-    ids := coalesce(ids, '{}');
-    message_ids := coalesce(message_ids, '{}');
-    RETURN NEXT;
-    RETURN;
-  END IF;
-
   SELECT m.* INTO source FROM awslambda.event_source_mapping AS m WHERE m.id = $1;
 
   -- Region and account as the mapping knows them. Neither is sent by Postgres anywhere: 'local' and zeros stand for what is not known.
@@ -118,4 +105,24 @@ END
 $function$;
 
 COMMENT ON FUNCTION awslambda._batch(int, bigint[]) IS
-  'What a function gets: the records with these ids as {"Records": [...]} in the event_format of their mapping, in order of id; for mapping 0 the payload of one message.';
+  'What a function gets: the records with these ids as {"Records": [...]} in the event_format of their mapping, in order of id.';
+
+-- Direct messages, many at once.
+CREATE OR REPLACE FUNCTION awslambda._messages(wanted bigint[])
+RETURNS TABLE (
+  id bigint,
+  body text,  -- NULL, as the next: there is no such message
+  message_id uuid
+)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SECURITY DEFINER  -- who delivers reads every record, and no table
+SET search_path = pg_catalog, pg_temp
+AS $function$
+  SELECT w.id, o.payload::text, o.message_id
+    FROM unnest(wanted) WITH ORDINALITY AS w (id, place)
+    LEFT JOIN awslambda.outbox AS o ON o.mapping = 0 AND o.id = w.id
+   ORDER BY w.place
+$function$;
+
+COMMENT ON FUNCTION awslambda._messages(bigint[]) IS
+  'The payloads of direct messages, in this order.';

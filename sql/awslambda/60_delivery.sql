@@ -173,9 +173,10 @@ BEGIN
              r.function_name, r.invocation_type, r.server, r.role, r.keep_results IS NOT NULL)::text ELSE 'null' END, ']'),
            ',' ORDER BY r.id) AS records
     INTO found
-    FROM unnest(mappings, floors, limits) AS m (mapping, floor, most)
+    FROM (SELECT m.*, EXISTS (SELECT FROM awslambda.outbox AS w WHERE w.mapping = m.mapping AND w.due_at IS NOT NULL) AS some_wait
+            FROM unnest(mappings, floors, limits) AS m (mapping, floor, most) OFFSET 0) AS m
    CROSS JOIN LATERAL (
-     (SELECT o.*, false AS is_due, o.key IS NOT NULL AND EXISTS (
+     (SELECT o.*, false AS is_due, o.key IS NOT NULL AND m.some_wait AND EXISTS (
                SELECT FROM awslambda.outbox AS p
                 WHERE p.due_at IS NOT NULL AND hashtextextended(p.key, p.mapping) = hashtextextended(o.key, o.mapping)
                   AND p.id < o.id AND p.key = o.key AND p.mapping + 0 = o.mapping) AS behind
@@ -239,7 +240,8 @@ AS $function$
       WHERE n.due_at IS NOT NULL AND hashtextextended(n.key, n.mapping) = hashtextextended(k.key, $1)
         AND n.key = k.key AND n.mapping + 0 = $1 AND n.due_at = 'infinity'
       ORDER BY n.id LIMIT 200) AS n
-   WHERE o.mapping = $1 AND o.id = n.id
+   WHERE EXISTS (SELECT FROM awslambda.outbox AS w WHERE w.mapping = $1 AND w.due_at = 'infinity')  -- looked at once
+     AND o.mapping = $1 AND o.id = n.id
      AND NOT EXISTS (
        SELECT FROM awslambda.outbox AS f
         WHERE f.due_at IS NOT NULL AND hashtextextended(f.key, f.mapping) = hashtextextended(k.key, $1)

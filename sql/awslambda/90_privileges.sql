@@ -89,7 +89,7 @@ DECLARE
   callable CONSTANT regprocedure[] := ARRAY[
     'awslambda._check_home()', 'awslambda._slots()', 'awslambda._claim(int[])', 'awslambda._wake(int[])', 'awslambda._release(int[])',
     'awslambda._mappings()', 'awslambda._look(bigint, int[], bigint[], int[])', 'awslambda._flush()',
-    'awslambda._batch(int, bigint[])', 'awslambda._settle(json)', 'awslambda.dispatch(interval)'];
+    'awslambda._batch(int, bigint[])', 'awslambda._messages(bigint[])', 'awslambda._settle(json)', 'awslambda.dispatch(interval)'];
   one regprocedure;
 BEGIN
   IF role IS NULL THEN

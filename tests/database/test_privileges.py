@@ -20,6 +20,7 @@ MAPPING = (
 FUNCTIONS = {
     "awslambda._back_off(integer)": SUPERUSER,
     "awslambda._batch(integer,bigint[])": DISPATCHER,
+    "awslambda._messages(bigint[])": DISPATCHER,
     "awslambda._begin_writing()": SUPERUSER,
     "awslambda._buried(integer)": CALLER,
     "awslambda._capture()": SUPERUSER,

@@ -47,6 +47,7 @@ BATCHES = (
     "WITH ORDINALITY AS r (mapping, ids, n) "
     "CROSS JOIN LATERAL awslambda._batch(r.mapping, r.ids::bigint[]) AS b ORDER BY r.n"
 )
+MESSAGES = "SELECT m.id, m.body, m.message_id::text AS message_id FROM awslambda._messages($1::bigint[]) AS m"
 TOGETHER = 16_000_000  # bytes of records that are asked for at once
 SETTLE = "SELECT awslambda._settle($1::json) AS wrote"
 FLUSH = "SELECT awslambda._flush()"
@@ -73,6 +74,15 @@ NEED_A_PERSON = (
 
 class Abandoned(Exception):
     """This session is over: what a helper thread was doing is of no use."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What of a batch is still in the outbox."""
+
+    body: str
+    ids: list[int]
+    message_ids: list[str]
 
 
 @dataclass
@@ -140,6 +150,7 @@ class Delivery:
         """One round on the database's connection."""
         now = time.monotonic()
         self._collect(now)
+        self._send_more()  # of what earlier looks found: what is done is settled while that is on its way
         if now >= self._next_configure:
             self._configure(now)
         if now >= self._next_claim:
@@ -152,6 +163,9 @@ class Delivery:
         wrote = self._settle(now)
         if found and not (wrote or self._flushed):
             self._database.fetch(FLUSH)
+        self._send_more()
+
+    def _send_more(self) -> None:
         if not self.stopping:
             self._send(list(self._outbox.batches(time.monotonic(), self._concurrency - self.in_flight)))
 
@@ -298,8 +312,9 @@ class Delivery:
             self._send_together(together)
 
     def _send_together(self, batches: list[Batch]) -> None:
+        batches = sorted(batches, key=lambda batch: batch.route.mapping.id == outbox.DIRECT)
         try:
-            rows = self._fetch([(batch.route.mapping.id, batch.ids) for batch in batches])
+            bodies = self._fetch([(batch.route.mapping.id, batch.ids) for batch in batches])
         except Exception as error:
             if not is_data_error(error):
                 raise
@@ -310,27 +325,38 @@ class Delivery:
                 result = Result(Outcome.REJECTED, f"its payload is not UTF-8: {error}")
                 self._outbox.finished(batches[0], result, time.monotonic())
             return
-        for batch, row in zip(batches, rows, strict=True):
-            self._send_one(batch, row["body"], json.loads(row["ids"] or "[]"), json.loads(row["message_ids"] or "[]"))
+        for batch, body in zip(batches, bodies, strict=True):
+            self._send_one(batch, body)
 
-    def _fetch(self, batches: list[tuple[int, list[int]]]) -> list[dict[str, Any]]:
-        mappings = outbox.sql_array(mapping for mapping, _ in batches)
-        ids = "{" + ",".join(f'"{outbox.sql_array(ids)}"' for _, ids in batches) + "}"
-        return self._database.fetch(BATCHES, mappings, ids)
+    def _fetch(self, batches: list[tuple[int, list[int]]]) -> list[Body]:
+        """Of mappings first, then of direct messages."""
+        of_mappings = [(mapping, ids) for mapping, ids in batches if mapping != outbox.DIRECT]
+        direct = [ids[0] for mapping, ids in batches if mapping == outbox.DIRECT]
+        bodies: list[Body] = []
+        if of_mappings:
+            mappings = outbox.sql_array(mapping for mapping, _ in of_mappings)
+            ids = "{" + ",".join(f'"{outbox.sql_array(ids)}"' for _, ids in of_mappings) + "}"
+            for row in self._database.fetch(BATCHES, mappings, ids):
+                bodies.append(Body(row["body"], json.loads(row["ids"]), json.loads(row["message_ids"])))
+        if direct:
+            for row in self._database.fetch(MESSAGES, outbox.sql_array(direct)):
+                is_there = row["body"] is not None
+                bodies.append(Body(row["body"], [row["id"]] * is_there, [row["message_id"]] * is_there))
+        return bodies
 
-    def _send_one(self, batch: Batch, body: str, ids: list[int], message_ids: list[str]) -> None:
+    def _send_one(self, batch: Batch, found: Body) -> None:
         mapping = batch.route.mapping
-        self._outbox.vanished(batch, set(ids))
+        self._outbox.vanished(batch, set(found.ids))
         if not batch.records:
             return
         try:
             request = lambda_.Request(
                 resources.function(mapping.function_name),
-                body.encode(),
+                found.body.encode(),
                 mapping.invocation_type,
-                client_context=_client_context(batch, message_ids),
+                client_context=_client_context(batch, found.message_ids),
             )
-            sending = Sending(batch, mapping, request, self._settings_of(mapping), message_ids)
+            sending = Sending(batch, mapping, request, self._settings_of(mapping), found.message_ids)
         except errors.LambdaError as error:
             self._outbox.finished(batch, _result(error), time.monotonic())
             return
@@ -342,13 +368,13 @@ class Delivery:
         if mapping.on_failure is None:
             self._outbox.died(death, None)
             return
-        row = self._fetch([(mapping.id, [record.id for record in death.records])])[0]
+        found = self._fetch([(mapping.id, [record.id for record in death.records])])[0]
         try:
             settings = self._settings_of(mapping)
         except errors.LambdaError as error:
             self._outbox.died(death, _text(error))
             return
-        self._hand_over(Telling(death, settings, json.loads(row["message_ids"] or "[]"), row["body"]))
+        self._hand_over(Telling(death, settings, found.message_ids, found.body))
 
     def _hand_over(self, work: Sending | Telling) -> None:
         self.in_flight += 1
