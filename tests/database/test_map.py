@@ -319,6 +319,17 @@ def test_statement_timeout_ends_it_and_its_threads_and_nothing_more_is_sent(thro
     assert len(endpoint.requests) == 16 + 4
 
 
+def test_statement_timeout_ends_the_wait_for_credentials(through: Any) -> None:
+    sql, endpoint = through(silence, role_arn="arn:aws:iam::123456789012:role/reports")
+    sql("SET statement_timeout = '300ms'")
+    started = time.monotonic()
+    with raises("57014"):
+        sql("SELECT * FROM awslambda.map('f', '{1,2,3}')")
+    assert time.monotonic() - started < 0.3 + PROMPT
+    sql("RESET statement_timeout")
+    assert not [request for request in endpoint.requests if "/functions/" in request.path]
+
+
 def test_it_ends_while_rows_come_all_the_time(through: Any) -> None:
     sql, endpoint = through(by_payload())
     sql("SET statement_timeout = '500ms'")
