@@ -12,8 +12,8 @@ from collections.abc import Callable
 from bench.rows import Connection, Row
 from bench.stub import ANSWER
 
-AT_ONCE, CALLS, LASTS = 32, 640, 0.05  # seconds that the function takes
-ROUNDS = 7
+AT_ONCE, CALLS, LASTS = 32, 1600, 0.05  # seconds that the function takes
+ROUNDS = 5
 
 STATEMENT = """
 SELECT count(*) FILTER (WHERE payload = '"ok"')

@@ -319,6 +319,17 @@ def test_statement_timeout_ends_it_and_its_threads_and_nothing_more_is_sent(thro
     assert len(endpoint.requests) == 16 + 4
 
 
+def test_statement_timeout_ends_the_wait_for_credentials(through: Any) -> None:
+    sql, endpoint = through(silence, role_arn="arn:aws:iam::123456789012:role/reports")
+    sql("SET statement_timeout = '300ms'")
+    started = time.monotonic()
+    with raises("57014"):
+        sql("SELECT * FROM awslambda.map('f', '{1,2,3}')")
+    assert time.monotonic() - started < 0.3 + PROMPT
+    sql("RESET statement_timeout")
+    assert not [request for request in endpoint.requests if "/functions/" in request.path]
+
+
 def test_it_ends_while_rows_come_all_the_time(through: Any) -> None:
     sql, endpoint = through(by_payload())
     sql("SET statement_timeout = '500ms'")
@@ -334,7 +345,7 @@ def test_it_ends_while_rows_come_all_the_time(through: Any) -> None:
 @pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
 def test_another_session_ends_it_before_the_first_row_and_after(
-    connect: Connect, sql: Sql, endpoint: Start, how: str, rows: int
+    cluster: Any, connect: Connect, sql: Sql, endpoint: Start, how: str, rows: int
 ) -> None:
     target = endpoint(in_turn(*[answer(body="ok")] * rows, silence))
     make_server(sql, "aws", endpoint_url=target.url)
@@ -360,6 +371,7 @@ def test_another_session_ends_it_before_the_first_row_and_after(
         assert caught.value.sqlstate == "57P01"
         pid = victim.info.backend_pid
         wait_until(lambda: not sql("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", pid), "the backend is gone")
+        assert "Exception ignored" not in cluster.log.read_text()
 
 
 def test_after_a_cancel_no_call_gets_an_answer_of_before(through: Any) -> None:

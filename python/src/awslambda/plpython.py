@@ -101,9 +101,20 @@ def _seam_of_rows(
         with _translating(backend):
             rows = function(backend, *args, **kwargs)
             first = list(itertools.islice(rows, 1))
-        return _rest(backend, first, rows)
+        return _Rows(_rest(backend, first, rows))
 
     return cast(Callable[Concatenate[Any, P], Iterator[T]], called)
+
+
+class _Rows(Iterator[T]):
+    """An iterator that may be let go of while it runs, as Postgres does when it ends the process in the middle of a
+    wait; of a generator Python says then, in the server's log, that it cannot be closed."""
+
+    def __init__(self, rows: Iterator[T]) -> None:
+        self._rows = rows
+
+    def __next__(self) -> T:
+        return next(self._rows)
 
 
 def _rest(backend: Backend, first: Sequence[T], rows: Iterator[T]) -> Iterator[T]:
