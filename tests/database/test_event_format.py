@@ -154,8 +154,11 @@ def test_a_batch_of_which_nothing_is_left_is_empty(outbox: Outbox, event_format:
 def test_a_message_is_its_payload_to_the_byte(outbox: Outbox) -> None:
     payload = ' {"a": 1.0,\n"a":2} '
     id, message_id = outbox.add(0, payload, key=None)
-    assert outbox.batch(0, id) == (payload, [id], [message_id])
-    assert outbox.batch(0, id + 1) == (None, [], [])
+    found = outbox.sql("SELECT json_agg(m) FROM awslambda._messages(ARRAY[%s, %s]) AS m", id + 1, id)
+    assert found == [
+        {"id": id + 1, "body": None, "message_id": None},
+        {"id": id, "body": payload, "message_id": str(message_id)},
+    ]
 
 
 def test_retries_count_and_change_nothing_else(outbox: Outbox) -> None:

@@ -84,12 +84,13 @@ MUTANTS: Mapping[str, Mutant] = dict([
     _mutant(
         Mutation(
             "lock and read in one statement",  # between its snapshot and its locks there are 5 ms, so that it shows
-            sql={"_batch": [
-                (text, text + LOCK.format(text[6]))
-                for text in (
-                    "WHERE o.mapping = 0 AND o.id = ANY (wanted)", "WHERE p.mapping = $1 AND p.id = ANY (wanted)",
+            sql={
+                name: [(text, text + LOCK.format(row))]
+                for name, row, text in (
+                    ("_messages", "o", "ON o.mapping = 0 AND o.id = w.id"),
+                    ("_batch", "p", "WHERE p.mapping = $1 AND p.id = ANY (wanted)"),
                 )
-            ]},
+            },
             python={"delivery.py": [
                 ("share = math.ceil(len(SLOTS) / max(1, state[\"dispatchers\"]))", "share = len(SLOTS)"),
                 ("if slot not in taken]", "if slot not in owned]"),

@@ -177,6 +177,7 @@ class FakeDatabase:
             delivery.RELEASE: self.release,
             delivery.LOOK: self.look,
             delivery.BATCHES: self.batches,
+            delivery.MESSAGES: self.messages,
             delivery.SETTLE: self.settle,
             delivery.FLUSH: lambda: [],
         }
@@ -229,6 +230,13 @@ class FakeDatabase:
             existing = [id for id in numbers(array) if id in self.server.table.rows]
             names = json.dumps([f"message {id}" for id in existing])
             rows.append({"body": "{}", "ids": json.dumps(existing), "message_ids": names})
+        return rows
+
+    def messages(self, ids: str) -> list[dict[str, Any]]:
+        rows = []
+        for id in numbers(ids):
+            there = id in self.server.table.rows
+            rows.append({"id": id, "body": "{}" if there else None, "message_id": f"message {id}" if there else None})
         return rows
 
     def settle(self, document: str) -> list[dict[str, Any]]:
