@@ -99,8 +99,8 @@ playground: setup  ## the demo's cluster and local AWS, with psql open on it
 test: setup  ## all tests
 	.venv/bin/python -m pytest
 
-bench: setup  ## what the claims about speed rest on
-	.venv/bin/python -m bench
+bench: setup  ## what the claims about speed rest on; SHORT=1: in a minute, failing if something is slow by a factor of two
+	.venv/bin/python -m bench $(if $(SHORT),--short)
 
 # Without a search path, so that it is inlined; it calls one function, by its whole name.
 INLINED_POLL = awslambda.kinesis_poll(consumer text,stream text,starting_position text,starting_timestamp timestamptz,starting_sequence_number numeric,max_records bigint,batch_size integer,max_duration interval,deaggregate boolean,decompress text,server text)

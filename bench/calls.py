@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.rows import Connection, Row
 
-ROUNDS, CALLS, BACKENDS = 15, 40, 9
+CALLS = 40
 OURS = "SELECT public.awslambda_fn('f', '{\"a\": 1}')"
 
 # What we are compared with, each as good as it can be; boto3 is the very one that is installed with the extension.
@@ -62,12 +62,12 @@ def prepare(session: Connection, port: int) -> None:
     session.execute(TIMED)
 
 
-def warm_calls(connect: Callable[[], Connection]) -> list[Row]:
+def warm_calls(connect: Callable[[], Connection], rounds: int) -> list[Row]:
     """Medians of many calls in backends that have called before, in turn."""
     statements = {"ours": OURS, "floor": "SELECT floor('{}')", "boto3": "SELECT boto3_cached('{}')"}
     sessions = {name: connect() for name in statements}
     took: dict[str, list[float]] = {name: [] for name in statements}
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         for name, statement in statements.items():
             row = sessions[name].execute("SELECT timed(%s, %s)", (statement, CALLS)).fetchone()
             if round_ > 0:  # the first one warms up
@@ -81,12 +81,12 @@ def warm_calls(connect: Callable[[], Connection]) -> list[Row]:
     ]
 
 
-def new_backends(connect: Callable[[], Connection]) -> list[Row]:
+def new_backends(connect: Callable[[], Connection], backends: int) -> list[Row]:
     """The first call of a backend: its time beside the 2016 function's, and the private memory it leaves."""
     statements = {"ours": OURS, "2016": "SELECT of_2016('{}')"}
     took: dict[str, list[float]] = {name: [] for name in statements}
     gained: dict[str, list[float]] = {name: [] for name in statements}
-    for _ in range(BACKENDS):
+    for _ in range(backends):
         for name, statement in statements.items():
             with connect() as session:
                 before = private_memory(session.info.backend_pid)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from bench.rows import Connection, Row
 
 PAGES, RECORDS, SIZE = 10, 10_000, 100  # pages of so many records of so many bytes
-ROUNDS = 5
 
 LOOP = """
 import sys, time
@@ -41,7 +40,7 @@ for line in sys.stdin:
 """
 
 
-def reading(connect: Callable[[], Connection]) -> list[Row]:
+def reading(connect: Callable[[], Connection], rounds: int) -> list[Row]:
     """Records a second of both, in turn."""
     command = [sys.executable, "-m", "bench.kinesis"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stub:
@@ -53,7 +52,7 @@ def reading(connect: Callable[[], Connection]) -> list[Row]:
             assert found is not None
             options = f"region 'us-east-1', endpoint_url_kinesis '{url}'"
             session.execute(f"CREATE SERVER bench FOREIGN DATA WRAPPER awslambda OPTIONS ({options})")  # type: ignore[call-overload]
-            ours, boto3 = rates(session, found[1], url)
+            ours, boto3 = rates(session, found[1], url, rounds)
             session.execute("DROP SERVER bench")
         stub.terminate()
     return [
@@ -64,13 +63,13 @@ def reading(connect: Callable[[], Connection]) -> list[Row]:
     ]  # fmt: skip
 
 
-def rates(session: Connection, folder: str, url: str) -> tuple[float, float]:
+def rates(session: Connection, folder: str, url: str, rounds: int) -> tuple[float, float]:
     loop = ["/usr/bin/python3", "-c", LOOP, folder, url]
     ours: list[float] = []
     boto3: list[float] = []
     with subprocess.Popen(loop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
-        for round_ in range(ROUNDS + 1):
+        for round_ in range(rounds + 1):
             started = time.perf_counter()
             statement = "SELECT count(*) FROM awslambda.kinesis_read('s', max_records => NULL, server => 'bench')"
             row = session.execute(statement).fetchone()

@@ -13,7 +13,6 @@ from bench.rows import Connection, Row
 from bench.stub import ANSWER
 
 AT_ONCE, CALLS, LASTS = 32, 1600, 0.05  # seconds that the function takes
-ROUNDS = 5
 
 STATEMENT = """
 SELECT count(*) FILTER (WHERE payload = '"ok"')
@@ -21,7 +20,7 @@ SELECT count(*) FILTER (WHERE payload = '"ok"')
 """
 
 
-def calling(connect: Callable[[], Connection]) -> list[Row]:
+def calling(connect: Callable[[], Connection], rounds: int) -> list[Row]:
     """The share of the ideal time that many calls take."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.map"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -32,7 +31,7 @@ def calling(connect: Callable[[], Connection]) -> list[Row]:
         with connect() as session:
             options = f"region 'us-east-1', endpoint_url '{url}'"
             session.execute(f"CREATE SERVER bench FOREIGN DATA WRAPPER awslambda OPTIONS ({options})")  # type: ignore[call-overload]
-            for _ in range(ROUNDS + 1):
+            for _ in range(rounds + 1):
                 started = time.perf_counter()
                 row = session.execute(STATEMENT, (CALLS, AT_ONCE)).fetchone()
                 took.append(time.perf_counter() - started)

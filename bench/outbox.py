@@ -17,7 +17,7 @@ from awslambda_local.cluster import Cluster
 
 from bench.rows import Connection, Row
 
-CLIENTS, SECONDS, ROUNDS = 4, 4, 5
+CLIENTS, SECONDS = 4, 4
 BULK = 100_000
 BATCHED, SINGLE = 100_000, 10_000
 PROGRAM = "/usr/local/bin/awslambda"
@@ -30,17 +30,17 @@ SELECT awslambda.create_event_source_mapping('mapped', 'f');
 """
 
 
-def enqueueing(cluster: Cluster, connect: Callable[[], Connection]) -> list[Row]:
+def enqueueing(cluster: Cluster, connect: Callable[[], Connection], rounds: int) -> list[Row]:
     """INSERTs into a table with a mapping beside one without, in turn."""
     with connect() as session:
         session.execute(TABLES)
         tps: dict[str, list[float]] = {"plain": [], "mapped": []}
         took: dict[str, list[float]] = {"plain": [], "mapped": []}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for table, rates in tps.items():
                 rates.append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
         session.execute("TRUNCATE awslambda.outbox")
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for table, times in took.items():
                 started = time.perf_counter()
                 session.execute(f"INSERT INTO {table} (value) SELECT g FROM generate_series(1, {BULK}) AS g")  # type: ignore[call-overload]
@@ -74,7 +74,7 @@ def pgbench(cluster: Cluster, statement: str) -> float:
 
 
 def delivery(
-    cluster: Cluster, connect: Callable[[], Connection], environment: dict[str, str], arrivals: Path
+    cluster: Cluster, connect: Callable[[], Connection], environment: dict[str, str], arrivals: Path, rounds: int
 ) -> list[Row]:
     """One dispatcher: records in batches and one by one, how late, and beside a transaction that stays open."""
     with connect() as session, connect() as holder:
@@ -82,11 +82,11 @@ def delivery(
         session.execute("SELECT awslambda.create_event_source_mapping('source', 'f')")
         with dispatcher(cluster, environment):
             lateness = late(session, arrivals)
-            batched = [drained(session, "source") for _ in range(4)]
-            single = [drained(session, None) for _ in range(3)]
+            batched = [drained(session, "source") for _ in range(rounds + 1)]
+            single = [drained(session, None) for _ in range(rounds)]
             with holder.transaction():
                 holder.execute("SELECT pg_current_xact_id()")
-                held = [drained(session, "source") for _ in range(4)]
+                held = [drained(session, "source") for _ in range(rounds + 1)]
     free, beside = statistics.median(batched[1:]), statistics.median(held[1:])
     alone = statistics.median(single)
     return [

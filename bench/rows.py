@@ -29,6 +29,11 @@ class Row:
     def passes(self) -> bool:
         return self.value >= self.bar if self.at_least else self.value <= self.bar
 
+    @property
+    def is_gross(self) -> bool:
+        """It misses its bar by more than a factor of two: no noise of a machine does that."""
+        return self.value < self.bar / 2 if self.at_least else self.value > self.bar * 2
+
 
 @contextmanager
 def stub(arrivals: Path | None = None) -> Iterator[int]:

@@ -129,7 +129,8 @@ AS $function$
            'bisect', m.bisect_batch_on_function_error,
            'report_failures', 'ReportBatchItemFailures' = ANY (m.function_response_types),
            'on_failure', m.on_failure, 'keep_results', m.keep_results IS NOT NULL,
-           'paused_reason', s.paused_reason,
+           -- A mapping that was changed after that is not paused any more.
+           'paused_reason', CASE WHEN age(s.xmin) <= age(m.xmin) THEN s.paused_reason END,
            'paused_for', extract(epoch FROM s.paused_until - clock_timestamp())::float8)), '[]')
     FROM awslambda.event_source_mapping AS m
     LEFT JOIN awslambda._state AS s ON s.mapping = m.id

@@ -816,3 +816,19 @@ def test_a_dump_brings_mappings_triggers_and_what_is_captured_afterwards(
         restored(f"{DELETE}('parts')")
     finally:
         sql("DROP DATABASE restored WITH (FORCE)")
+
+
+def test_a_mapping_that_is_mended_is_delivered_at_once_by_whoever_comes(sql: Sql) -> None:
+    """Its pause was about another function, also for a CALL that was not there when it was mended."""
+    sql("CREATE TABLE source (id int PRIMARY KEY)")
+    name = sql("SELECT awslambda.create_event_source_mapping('source', 'missing')")
+    sql("INSERT INTO source VALUES (1)")
+    sql("CALL awslambda.dispatch('5 s')")
+    paused = "SELECT paused_reason FROM awslambda.status WHERE mapping = %s"
+    assert "There is no Lambda function 'missing'" in sql(paused, name)
+    sql("CALL awslambda.dispatch('5 s')")
+    assert sql("SELECT count(*) FROM awslambda.outbox") == 1
+    sql("SELECT awslambda.update_event_source_mapping(%s, function_name => 'echo')", name)
+    sql("CALL awslambda.dispatch('5 s')")
+    assert sql("SELECT count(*) FROM awslambda.outbox") == 0
+    assert sql(paused, name) is None

@@ -173,3 +173,14 @@ def test_schema_and_decorators_must_agree(handlers: Any) -> None:
         template.check("type Query { students: Int }", router.routes)
     with pytest.raises(SystemExit, match=r"the decorators do not have Query.students"):
         template.check("type Query { students: Int, teacher: Int }", router.routes)
+
+
+def test_a_token_of_iam_is_for_host_port_and_user_over_tls(handlers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("DATABASE_IAM", "true"), ("PGHOST", "db.example.com"), ("PGUSER", "functions"), ("PGPORT", "5433"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    found = sys.modules[f"{PACKAGE}.database"]._credentials()
+    assert found["sslmode"] == "require"
+    assert found["password"].startswith("db.example.com:5433/?Action=connect&DBUser=functions&")
