@@ -87,7 +87,7 @@ def _credentials(identity: aws.Identity, wait: Wait) -> Check:
 def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterator[Check]:
     try:
         region, _ = identity.region(wait)
-        url = identity.url("lambda", region)
+        url = identity.url("lambda", region, wait)
     except errors.LambdaError as error:
         yield failed("endpoint", error)
         return

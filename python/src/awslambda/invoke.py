@@ -157,7 +157,7 @@ def _attempt(request: Request, settings: Settings, connections: Connections, wai
     identity = aws.identity(settings)
     region = _region(request, identity, wait)
     settings.check_allowed(function.resource, function.arn(region, identity.partition))
-    url = identity.url("lambda", region)
+    url = identity.url("lambda", region, wait)
     path = url.path + _path(function.given, function.extra_qualifier)
     unsigned = signing.Request("lambda", region, "POST", url.host, path, _headers(request), request.payload)
     message = request_.message(unsigned, identity.sign(unsigned, wait))

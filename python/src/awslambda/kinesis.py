@@ -275,7 +275,7 @@ class Stream:
         settings.check_allowed(stream.resource, stream.arn)
         identity = aws.identity(settings)
         region = self.region = stream.region or identity.region(wait)[0]
-        url = identity.url("kinesis", region)
+        url = identity.url("kinesis", region, wait)
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{TARGET}.{operation}"}
         unsigned = signing.Request("kinesis", region, "POST", url.host, url.path or "/", headers, body)
         message = request_.message(unsigned, identity.sign(unsigned, wait))

@@ -1,0 +1,131 @@
+"""What the backends of a host share, lest each of them find it out anew: small files that only their owner can reach.
+
+A cache is never in the way and never trusted further than the file system vouches for it: where the folder or a file
+is not exactly as it is made here, it counts as empty, and nothing is written to it. The folder is in memory, so what is
+in it neither outlives a reboot nor gets into a backup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+from awslambda.waits import Wait
+
+VARIABLE = "AWSLAMBDA_CACHE"  # of the process's environment: the path of another folder, or nothing for no cache
+MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is checked each time
+LARGEST = 64 * 1024  # bytes of a file; tokens of AWS have a few thousand at most
+KEPT = 86400.0  # seconds, after which what was not written again is removed
+PATIENCE = 3.0  # seconds that one waits for what another one is finding out
+ASK_LOCK = 0.02  # seconds between two tries
+
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place is not waited for
+
+
+def place() -> str:
+    """The folder that this process's environment asks for; empty for none."""
+    asked = os.environ.get(VARIABLE, f"{MEMORY}/awslambda-{os.geteuid()}")
+    return asked if asked.startswith("/") else ""  # of a backend the working directory is the data directory
+
+
+class Cache:
+    """Values of JSON, by name, for those whose `key` is the same; the key itself is not written."""
+
+    def __init__(self, folder: str, key: tuple[object, ...]) -> None:
+        self._folder = folder
+        self._key = key
+
+    def get(self, name: str, fields: tuple[str, ...]) -> dict[str, Any] | None:
+        """What was put there, if it has exactly these fields."""
+        with contextlib.suppress(OSError, ValueError, RecursionError), self._opened() as folder:
+            file = os.open(self._file(name), os.O_RDONLY | _OPEN, dir_fd=folder)
+            with open(file, "rb") as stream:  # noqa: PTH123 - a descriptor
+                if _is_ours(file, stat.S_IFREG) and len(content := stream.read(LARGEST + 1)) <= LARGEST:
+                    value = json.loads(content)
+                    return value if isinstance(value, dict) and value.keys() == set(fields) else None
+        return None
+
+    def put(self, name: str, value: Mapping[str, Any]) -> None:
+        """Written beside its place and moved there, so that nobody ever reads a part of it."""
+        content = json.dumps(value).encode()
+        with contextlib.suppress(OSError), self._opened() as folder:
+            _remove_old(folder)
+            part = f"{os.urandom(16).hex()}.part"
+            file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=folder)
+            try:
+                with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
+                    stream.write(content)
+                os.rename(part, self._file(name), src_dir_fd=folder, dst_dir_fd=folder)  # noqa: PTH104
+            except BaseException:
+                os.unlink(part, dir_fd=folder)  # noqa: PTH108
+                raise
+
+    def drop(self, name: str) -> None:
+        """Makes it as if nothing had been put there."""
+        with contextlib.suppress(OSError), self._opened() as folder:
+            os.unlink(self._file(name), dir_fd=folder)  # noqa: PTH108
+
+    @contextlib.contextmanager
+    def lock(self, name: str, wait: Wait | None) -> Iterator[bool]:
+        """Whether the block runs while nobody else runs one of this name. Without `wait` that is known at once; else
+        it is waited for, but no longer than `PATIENCE`: who holds it may be stuck. A process that ends lets go of it."""
+        file = -1
+        with contextlib.suppress(OSError), self._opened() as folder:
+            file = os.open(f"{self._file(name)}.lock", os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=folder)
+        try:
+            yield file >= 0 and _is_ours(file, stat.S_IFREG) and _locked(file, wait and wait.within(PATIENCE))
+        finally:
+            if file >= 0:
+                os.close(file)
+
+    def _file(self, name: str) -> str:
+        return sha256(repr((name, self._key)).encode()).hexdigest()
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The folder, made if it is not there. What is done in it is done in this very one, wherever its name points
+        a moment later."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)  # noqa: PTH102
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _OPEN)
+        try:
+            if not _is_ours(folder, stat.S_IFDIR):
+                raise PermissionError(f"{self._folder} is not private")
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def _is_ours(descriptor: int, kind: int) -> bool:
+    """Whether it is of that kind, belongs to us, and nobody else may do anything with it."""
+    found = os.fstat(descriptor)
+    return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _locked(file: int, wait: Wait | None) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if wait is None:
+                return False
+        try:
+            wait.sleep(ASK_LOCK)
+        except TimeoutError:
+            return False
+
+
+def _remove_old(folder: int) -> None:
+    """Of keys that nobody has any more, and of processes that were killed."""
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < time.time() - KEPT:
+                os.unlink(name, dir_fd=folder)  # noqa: PTH108
