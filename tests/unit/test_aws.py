@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import threading
 import time
@@ -563,7 +562,7 @@ def test_the_same_options_share_an_identity_whatever_the_server_is_called() -> N
 )
 def test_other_options_are_another_identity(change: dict[str, Any]) -> None:
     plain = Settings(region="eu-west-1")
-    assert aws.identity(plain) is not aws.identity(dataclasses.replace(plain, **change))
+    assert aws.identity(plain) is not aws.identity(plain._replace(**change))
 
 
 def test_a_forgotten_identity_is_made_anew() -> None:

@@ -18,9 +18,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -56,20 +54,19 @@ FILES = (
 ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
-@dataclass(frozen=True)
-class Url:
+class Url(NamedTuple):
     """A service's base URL and where that is on the network."""
 
     endpoint: Endpoint
     path: str  # that the base URL itself has; mostly none
 
-    @cached_property
+    @property
     def host(self) -> str:
         """The Host header, as it is signed: in lower case, without the scheme's own port."""
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         return host if self.endpoint.port == (443 if self.endpoint.tls else 80) else f"{host}:{self.endpoint.port}"
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The URL, without what may have stood before an @."""
         return f"{'https' if self.endpoint.tls else 'http'}://{self.host}{self.path}"
@@ -195,7 +192,7 @@ class Identity:
     def sign(self, request: signing.Request, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
         access_key, secret_key, token = self.frozen_credentials(wait)[:3]
-        return signing.sign(request, access_key, secret_key, token, time.time())
+        return signing.sign(request, access_key, secret_key, token, signing.clock.now())
 
     def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""
@@ -211,7 +208,7 @@ class Identity:
 
     def _kept(self) -> _Kept | None:
         found = self._cache.get(CREDENTIALS, _Kept._fields)
-        return found and _Kept(**{**found, "keys": tuple(found["keys"])})
+        return None if found is None else _Kept(**{**found, "keys": tuple(found["keys"])})
 
     def _new_credentials(self, wait: Wait) -> tuple[Any, float]:
         """Credentials, and until when they need not be asked for again: from where they come from, by one backend at a
@@ -406,7 +403,7 @@ class Identity:
         import botocore
 
         configured = self._settings.ca_bundle or self._session.get_config_variable("ca_bundle")
-        return str(configured or Path(botocore.__file__).with_name("cacert.pem"))
+        return str(configured or f"{os.path.dirname(botocore.__file__)}/cacert.pem")  # noqa: PTH120
 
 
 _identities: dict[tuple[object, ...], Identity] = {}
@@ -434,8 +431,8 @@ def _key(settings: Settings) -> tuple[object, ...]:
         if name.startswith("AWS_") or name.lower().endswith("_proxy") or name in ("HOME", "BOTO_CONFIG")
     )
     files = []
-    for variable, path in FILES:
-        path = os.path.expanduser(os.environ.get(variable, path))  # noqa: PTH111 - as botocore does
+    for variable, usual in FILES:
+        path = os.path.expanduser(os.environ.get(variable, usual))  # noqa: PTH111 - as botocore does
         with contextlib.suppress(OSError):
             found = os.stat(path)  # noqa: PTH116
             files.append((path, found.st_mtime_ns, found.st_size, found.st_ino))

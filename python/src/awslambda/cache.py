@@ -62,20 +62,20 @@ class Cache:
             try:
                 with open(file, "wb") as stream:  # noqa: PTH123 - a descriptor
                     stream.write(content)
-                os.rename(part, self._file(name), src_dir_fd=folder, dst_dir_fd=folder)  # noqa: PTH104
+                os.rename(part, self._file(name), src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
-                os.unlink(part, dir_fd=folder)  # noqa: PTH108
+                os.unlink(part, dir_fd=folder)
                 raise
 
     def drop(self, name: str) -> None:
         """Makes it as if nothing had been put there."""
         with contextlib.suppress(OSError), self._opened() as folder:
-            os.unlink(self._file(name), dir_fd=folder)  # noqa: PTH108
+            os.unlink(self._file(name), dir_fd=folder)
 
     @contextlib.contextmanager
     def lock(self, name: str, wait: Wait | None) -> Iterator[bool]:
         """Whether the block runs while nobody else runs one of this name. Without `wait` that is known at once; else
-        it is waited for, but no longer than `PATIENCE`: who holds it may be stuck. A process that ends lets go of it."""
+        it is waited for, but no longer than `PATIENCE`: who has it may be stuck. A process that ends lets go of it."""
         file = -1
         with contextlib.suppress(OSError), self._opened() as folder:
             file = os.open(f"{self._file(name)}.lock", os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=folder)
@@ -128,4 +128,4 @@ def _remove_old(folder: int) -> None:
     for name in os.listdir(folder):
         with contextlib.suppress(OSError):
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < time.time() - KEPT:
-                os.unlink(name, dir_fd=folder)  # noqa: PTH108
+                os.unlink(name, dir_fd=folder)

@@ -13,9 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from awslambda.waits import Wait
 
@@ -43,17 +41,19 @@ class BrokenError(Exception):
     """The connection ended, or talked nonsense, before the whole answer was there."""
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """An HTTP proxy that tunnels TLS."""
 
     host: str
     port: int
-    authorization: str = field(default="", repr=False)  # the value of Proxy-Authorization, if it wants one
+    authorization: str = ""  # the value of Proxy-Authorization, if it wants one
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Proxy({self.host!r}, {self.port!r})"
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where to connect; connections are kept by it. The identity is in each request's signature, not here."""
 
     tls: bool
@@ -63,8 +63,7 @@ class Endpoint:
     proxy: Proxy | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole HTTP response."""
 
     status: int
@@ -133,8 +132,7 @@ class Connection:
         self._sock.close()
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(NamedTuple):
     """Status line and headers."""
 
     minor: int  # the n of HTTP/1.n
@@ -398,7 +396,7 @@ _tls_contexts: dict[tuple[str, int], ssl.SSLContext] = {}  # by file and its tim
 
 def _tls_context(ca_bundle: str) -> ssl.SSLContext:
     try:
-        key = (ca_bundle, Path(ca_bundle).stat().st_mtime_ns)
+        key = (ca_bundle, os.stat(ca_bundle).st_mtime_ns)  # noqa: PTH116
         if key not in _tls_contexts:
             context = ssl.create_default_context(cafile=ca_bundle)
             context.sslsocket_class = _TlsSocket

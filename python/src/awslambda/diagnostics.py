@@ -9,16 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import awslambda
-from awslambda import aws, errors
+from awslambda import aws, errors, signing
 from awslambda.connection import BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
 
-TOLERATED_SKEW = 240.0  # seconds; AWS refuses signatures that are off by more than 300
 SOON = datetime.timedelta(minutes=10)
 
 
@@ -109,15 +107,12 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
 
 
 def _clock(date: str | None) -> Check:
-    try:
-        now = parsedate_to_datetime(date or "")
-    except ValueError:
+    now = signing.time_of(date)
+    if now is None:
         hint = "Compare the clock of this host with another: AWS refuses signatures that are 5 minutes off."
         return Check("clock", "warning", "the endpoint does not say what time it is", hint)
-    if now.tzinfo is None:  # what -0000 becomes
-        now = now.replace(tzinfo=datetime.timezone.utc)
-    skew = (datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()
-    if abs(skew) > TOLERATED_SKEW:
+    skew = time.time() - now
+    if abs(skew) > signing.TOLERATED_SKEW:
         hint = "AWS refuses signatures of a clock that is 5 minutes off: start chrony or another NTP client."
         return Check("clock", "error", f"{skew:+.0f} s against the endpoint", hint)
     return Check("clock", "ok", f"{skew:+.0f} s against the endpoint")
