@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ KEPT = 86400.0  # seconds, after which what was not written again is removed
 PATIENCE = 3.0  # seconds that one waits for what another one is finding out
 ASK_LOCK = 0.02  # seconds between two tries
 
+_FOLDER = re.compile(r"files-[0-9a-f]{32}")
+_FILE = re.compile(r"[0-9a-f]{64}(\.lock)?|[0-9a-f]{32}\.part")
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place is not waited for
 
 
@@ -90,17 +93,28 @@ class Cache:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        """The folder, made if it is not there. What is done in it is done in this very one, wherever its name points
-        a moment later."""
+        """The folder of the files, made if it is not there. What is done in it is done in this very one, wherever its
+        name points a moment later. It is below the folder that is known, by a name drawn at random: who can make
+        Postgres read a file, but not list a folder (COPY, by a member of pg_read_server_files), does not find any."""
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self._folder, 0o700)  # noqa: PTH102
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | _OPEN)
-        try:
-            if not _is_ours(folder, stat.S_IFDIR):
-                raise PermissionError(f"{self._folder} is not private")
-            yield folder
-        finally:
-            os.close(folder)
+            os.mkdir(self._folder, 0o700)  # noqa: PTH102 - pathlib is not imported for a call
+        with _private(self._folder) as known:
+            if not (names := _listed(_FOLDER, known)):
+                names = [f"files-{os.urandom(16).hex()}"]
+                os.mkdir(names[0], 0o700, dir_fd=known)
+            with _private(min(names), known) as folder:
+                yield folder
+
+
+@contextlib.contextmanager
+def _private(path: str, within: int | None = None) -> Iterator[int]:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=within)
+    try:
+        if not _is_ours(folder, stat.S_IFDIR):
+            raise PermissionError(path)
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _is_ours(descriptor: int, kind: int) -> bool:
@@ -114,18 +128,24 @@ def _locked(file: int, wait: Wait | None) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except OSError:
+        except BlockingIOError:
             if wait is None:
                 return False
+        except OSError:  # there are file systems without locks
+            return False
         try:
             wait.sleep(ASK_LOCK)
         except TimeoutError:
             return False
 
 
+def _listed(pattern: re.Pattern[str], folder: int) -> list[str]:
+    return [name for name in os.listdir(folder) if pattern.fullmatch(name)]
+
+
 def _remove_old(folder: int) -> None:
     """Of keys that nobody has any more, and of processes that were killed."""
-    for name in os.listdir(folder):
+    for name in _listed(_FILE, folder):
         with contextlib.suppress(OSError):
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < time.time() - KEPT:
                 os.unlink(name, dir_fd=folder)
