@@ -6,6 +6,7 @@ any of this (see docs/security.md).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -119,8 +120,6 @@ def _url(name: str, value: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    import ipaddress
-
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -130,8 +129,6 @@ def _is_address(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by its very name."""
-    import ipaddress
-
     return ipaddress.ip_address(host).is_loopback if _is_address(host) else host.lower() == "localhost"
 
 
