@@ -112,7 +112,7 @@ def test_problems_are_worded_as_on_rds_and_always_have_a_hint() -> None:
         fields = dict.fromkeys(
             ("function", "error", "reason", "code", "status", "endpoint", "region", "server", "servers", "role",
              "resource", "option", "options", "size", "limit", "invocation_type", "argument", "kind",
-             "destination", "stream", "shard", "sequence_number", "operation", "consumer", "procedure"), "x",
+             "destination", "stream", "shard", "sequence_number", "operation", "consumer", "procedure", "after"), "x",
         )  # fmt: skip
         problem = rds.problem(kind(seconds=1.0, **fields))
         assert (problem.sqlstate, problem.message) == (kind.sqlstate, "invoke API failed")

@@ -8,6 +8,7 @@ in it neither outlives a reboot nor gets into a backup.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -88,6 +89,14 @@ class Cache:
             if file >= 0:
                 os.close(file)
 
+    def problem(self) -> str:
+        """Why nothing is kept here; empty if that is not so."""
+        try:
+            with self._opened():
+                return ""
+        except OSError as error:
+            return error.strerror or str(error)
+
     def _file(self, name: str) -> str:
         return sha256(repr((name, self._key)).encode()).hexdigest()
 
@@ -111,7 +120,7 @@ def _private(path: str, within: int | None = None) -> Iterator[int]:
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=within)
     try:
         if not _is_ours(folder, stat.S_IFDIR):
-            raise PermissionError(path)
+            raise PermissionError(errno.EPERM, f"{path} is not its owner's alone")
         yield folder
     finally:
         os.close(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import awslambda
 from awslambda import aws, errors, signing
+from awslambda.cache import VARIABLE, Cache, place
 from awslambda.connection import BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -31,7 +32,7 @@ class Check:
 
 
 def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
-    """All checks of one server, each on its own: a failed one does not hide the others."""
+    """All checks of one server, each on its own: a failed one does not hide the others. All is asked anew."""
     identity = aws.Identity(settings)
 
     def wait() -> Wait:
@@ -41,6 +42,7 @@ def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
     yield Check("package", "ok", f"awslambda {awslambda.__version__} in {Path(awslambda.__file__).parent}")
     yield from (Check(name, "ok", version) for name, version in aws.versions().items())
     yield Check("server", "ok", settings.server or "none: built-in defaults")
+    yield _cache()
     yield _guarded("credentials", lambda: _credentials(identity, wait()))
     yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait()))))
     yield _guarded("identity", lambda: Check("identity", "ok", _caller(identity, settings, wait())))
@@ -62,6 +64,19 @@ def failed(name: str, error: errors.LambdaError) -> Check:
 def _python() -> Check:
     detail = f"{platform.python_version()}, {sys.executable or 'embedded'}, sys.path begins with {sys.path[0]}"
     return Check("python", "ok", detail)
+
+
+def _cache() -> Check:
+    folder = place()
+    if not folder:
+        return Check("cache", "ok", f"none: so says {VARIABLE}")
+    if problem := Cache(folder, ()).problem():
+        hint = (
+            "So each backend asks for credentials itself. Remove what is there, or name another folder in the "
+            f"environment variable {VARIABLE} of PostgreSQL."
+        )
+        return Check("cache", "warning", f"{folder} is not used: {problem}", hint)
+    return Check("cache", "ok", folder)
 
 
 def _caller(identity: aws.Identity, settings: Settings, wait: Wait) -> str:
