@@ -94,10 +94,11 @@ class _Kept(NamedTuple):
         """What may be kept of credentials."""
         if expiry is None:
             return cls(source, (), None, 0.0)
-        return cls(source, tuple(frozen), expiry.timestamp(), 0.0).for_a_while()
+        kept = cls(source, tuple(frozen), expiry.timestamp(), 0.0)
+        return kept if expiry.timestamp() - time.time() > ADVISORY else kept.for_a_while()
 
     def for_a_while(self) -> _Kept:
-        """Not to be asked for again at once."""
+        """Not to be asked for again at once: there are no better ones."""
         return self._replace(again=min(time.time() + ASK_CREDENTIALS, (self.expiry or 0.0) - MANDATORY))
 
 

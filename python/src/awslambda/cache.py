@@ -25,7 +25,7 @@ VARIABLE = "AWSLAMBDA_CACHE"  # of the process's environment: the path of anothe
 MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is checked each time
 LARGEST = 64 * 1024  # bytes of a file; tokens of AWS have a few thousand at most
 KEPT = 86400.0  # seconds, after which what was not written again is removed
-PATIENCE = 3.0  # seconds that one waits for what another one is finding out
+PATIENCE = 5.0  # seconds that one waits for what another one is finding out
 ASK_LOCK = 0.02  # seconds between two tries
 
 _FOLDER = re.compile(r"files-[0-9a-f]{32}")
