@@ -294,10 +294,45 @@ def test_the_lock_of_another_name_or_key_is_another(folder: Path, cache: Cache) 
         assert alone and too
 
 
-def test_who_holds_the_lock_for_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
+def test_while_one_is_stuck_one_more_at_a_time_is_let_in(monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
     monkeypatch.setattr(cache_, "PATIENCE", 0.2)
-    with held(cache), takes(0.2), cache.lock("region", wait()) as alone:
+    with held(cache):
+        with takes(0.2), cache.lock("region", wait()) as second:
+            assert second
+            with takes(0.4), cache.lock("region", wait()) as third:
+                assert third
+        with takes(0.2), cache.lock("region", wait()) as second:
+            assert second, "not the third while there is no second"
+
+
+def test_of_many_that_wait_one_goes_on_each_time_patience_ends(monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
+    monkeypatch.setattr(cache_, "PATIENCE", 0.5)
+    entered: list[float] = []
+    started = time.monotonic()
+
+    def enter() -> None:
+        with cache.lock("region", wait(1.2)) as alone:
+            if alone:
+                entered.append(time.monotonic() - started)
+                time.sleep(2)
+
+    threads = [threading.Thread(target=enter) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(entered) == 3 and entered[0] < 0.4 < entered[1] < 0.9 < entered[2] < 1.4
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.chmod(0o644), linked], ids=["mode", "link"])
+def test_a_lock_that_others_can_reach_is_none(folder: Path, cache: Cache, spoil: Spoil) -> None:
+    with cache.lock("region", None):
+        pass
+    (path,) = folder.glob("*/*.lock")
+    spoil(path)
+    with takes(0), cache.lock("region", wait()) as alone:
         assert not alone
+    assert len(list(folder.glob("*/*.lock"))) == 1
 
 
 def test_the_lock_is_not_waited_for_past_the_deadline(cache: Cache) -> None:

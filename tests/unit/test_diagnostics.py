@@ -115,7 +115,7 @@ def test_a_cache_that_others_could_reach_is_a_warning(endpoint: Start, tmp_path:
     (tmp_path / "cache").chmod(0o750)
     checks = rows(chosen)
     assert status(checks) == {"cache": "warning"}
-    assert f"{tmp_path}/cache is not its owner's alone" in checks["cache"].detail
+    assert checks["cache"].detail == f"{tmp_path}/cache is not used: others can reach it"
 
 
 @pytest.mark.usefixtures("keys")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -25,11 +26,11 @@ VARIABLE = "AWSLAMBDA_CACHE"  # of the process's environment: the path of anothe
 MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is checked each time
 LARGEST = 64 * 1024  # bytes of a file; tokens of AWS have a few thousand at most
 KEPT = 86400.0  # seconds, after which what was not written again is removed
-PATIENCE = 5.0  # seconds that one waits for what another one is finding out
+PATIENCE = 5.0  # seconds that others wait for what one is finding out, before another one tries too
 ASK_LOCK = 0.02  # seconds between two tries
 
 _FOLDER = re.compile(r"files-[0-9a-f]{32}")
-_FILE = re.compile(r"[0-9a-f]{64}(\.lock)?|[0-9a-f]{32}\.part")
+_FILE = re.compile(r"[0-9a-f]{64}(\.\d+\.lock)?|[0-9a-f]{32}\.part")
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place is not waited for
 
 
@@ -51,7 +52,8 @@ class Cache:
         with contextlib.suppress(OSError, ValueError, RecursionError), self._opened() as folder:
             file = os.open(self._file(name), os.O_RDONLY | _OPEN, dir_fd=folder)
             with open(file, "rb") as stream:  # noqa: PTH123 - a descriptor
-                if _is_ours(file, stat.S_IFREG) and len(content := stream.read(LARGEST + 1)) <= LARGEST:
+                _check(file, stat.S_IFREG)
+                if len(content := stream.read(LARGEST + 1)) <= LARGEST:
                     value = json.loads(content)
                     return value if isinstance(value, dict) and value.keys() == set(fields) else None
         return None
@@ -79,12 +81,22 @@ class Cache:
     @contextlib.contextmanager
     def lock(self, name: str, wait: Wait | None) -> Iterator[bool]:
         """Whether the block runs while nobody else runs one of this name. Without `wait` that is known at once; else
-        it is waited for, but no longer than `PATIENCE`: who has it may be stuck. A process that ends lets go of it."""
-        file = -1
-        with contextlib.suppress(OSError), self._opened() as folder:
-            file = os.open(f"{self._file(name)}.lock", os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=folder)
+        it is waited for. Who has it may be stuck: so each `PATIENCE` one more of those that wait is let in. A process
+        that ends lets go of it."""
+        file, alone = -1, False
         try:
-            yield file >= 0 and _is_ours(file, stat.S_IFREG) and _locked(file, wait and wait.within(PATIENCE))
+            with contextlib.suppress(OSError):  # no folder; a file system without locks
+                for number in itertools.count():
+                    with self._opened() as folder:
+                        path = f"{self._file(name)}.{number}.lock"
+                        file = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=folder)
+                    _check(file, stat.S_IFREG)
+                    alone = _locked(file, wait and wait.within(PATIENCE))
+                    if alone or wait is None or time.monotonic() >= wait.deadline:
+                        break
+                    os.close(file)
+                    file = -1
+            yield alone
         finally:
             if file >= 0:
                 os.close(file)
@@ -119,17 +131,17 @@ class Cache:
 def _private(path: str, within: int | None = None) -> Iterator[int]:
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=within)
     try:
-        if not _is_ours(folder, stat.S_IFDIR):
-            raise PermissionError(errno.EPERM, f"{path} is not its owner's alone")
+        _check(folder, stat.S_IFDIR)
         yield folder
     finally:
         os.close(folder)
 
 
-def _is_ours(descriptor: int, kind: int) -> bool:
-    """Whether it is of that kind, belongs to us, and nobody else may do anything with it."""
+def _check(descriptor: int, kind: int) -> None:
+    """PermissionError unless it is of that kind, belongs to us, and nobody else may do anything with it."""
     found = os.fstat(descriptor)
-    return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    if stat.S_IFMT(found.st_mode) != kind or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "others can reach it")
 
 
 def _locked(file: int, wait: Wait | None) -> bool:
@@ -140,8 +152,6 @@ def _locked(file: int, wait: Wait | None) -> bool:
         except BlockingIOError:
             if wait is None:
                 return False
-        except OSError:  # there are file systems without locks
-            return False
         try:
             wait.sleep(ASK_LOCK)
         except TimeoutError:
