@@ -28,11 +28,11 @@ Sql = Callable[..., Any]
 CALL = "SELECT awslambda_fn('f', '1')"
 SECRETS = ("secret-of-the-role", "token-of-the-role")
 
-# What the first call must do without, once another backend has found out who we are. (ssl is for https.)
+# What the first call must do without, once another backend has found out who we are, and AWS is local.
 NEEDLESS = {
     "boto3", "botocore", "urllib3", "s3transfer", "jmespath", "dateutil", "certifi",
     "http", "email", "urllib.request", "logging", "subprocess", "tempfile", "random", "uuid", "decimal", "datetime",
-    "inspect", "dataclasses", "ast", "pathlib", "asyncio", "psycopg",
+    "inspect", "dataclasses", "ast", "pathlib", "asyncio", "psycopg", "ssl",
 }  # fmt: skip
 
 
