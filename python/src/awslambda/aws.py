@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -141,7 +141,8 @@ class Identity:
     def _find_region(self, wait: Wait) -> dict[str, Any]:
         if configured := _translated(lambda: self._session.get_config_variable("region")):
             return {"name": configured, "source": "environment or profile"}
-        if found := self._in_thread(lambda: _region_from_imds(self._session), wait):
+        imds = _translated(lambda: _imds(self._session))
+        if found := self._in_thread(lambda: _region_from(imds), wait):
             return {"name": found, "source": "instance metadata"}
         raise errors.RegionUnknown
 
@@ -236,7 +237,8 @@ class Identity:
 
     def _ask(self, wait: Wait) -> tuple[Any, float]:
         if self._credentials is None:
-            self._credentials = self._in_thread(self._find_credentials, wait)
+            providers = _translated(self._providers)
+            self._credentials = self._in_thread(lambda: self._find_credentials(providers), wait)
         until = _refreshed_from(self._credentials)  # before: another thread may refresh them meanwhile
         frozen = self._freeze(self._credentials, wait)
         return frozen, min(until, time.time() + ASK_CREDENTIALS)
@@ -340,11 +342,16 @@ class Identity:
             self._kill_processes()
             raise
 
-    def _find_credentials(self) -> Any:
-        providers = self._session.get_component("credential_provider").providers
+    def _providers(self) -> list[Any]:
+        """botocore's chain. It is made in the main thread, with all that imports or prepares TLS: the end of a session
+        that is terminated is the end of OpenSSL, and a helper thread that is in the middle of it crashes then."""
+        providers: list[Any] = self._session.get_component("credential_provider").providers
         for provider in providers:
             if provider.METHOD == "custom-process":
                 provider._popen = self._popen
+        return providers
+
+    def _find_credentials(self, providers: Sequence[Any]) -> Any:
         source = self._session.get_credentials()
         if source is None:
             tried = ", ".join(provider.METHOD for provider in providers)
@@ -354,7 +361,7 @@ class Identity:
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
         configured = self._settings.region or self._session.get_config_variable("region")
-        region = configured or _region_from_imds(self._session)
+        region = configured or _region_from(_imds(self._session))
         if region is None:
             raise errors.RegionUnknown
 
@@ -466,11 +473,17 @@ def versions() -> dict[str, str]:
     return {m.__name__: f"{m.__version__} from {m.__file__}" for m in (boto3, botocore)}
 
 
-def _region_from_imds(session: Any) -> str | None:
-    """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
-    from botocore.utils import BadIMDSRequestError, IMDSRegionProvider
+def _imds(session: Any) -> Any:
+    """botocore's client of the instance metadata service."""
+    from botocore.utils import IMDSRegionProvider
 
-    imds = IMDSRegionProvider(session)._create_fetcher()
+    return IMDSRegionProvider(session)._create_fetcher()
+
+
+def _region_from(imds: Any) -> str | None:
+    """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
+    from botocore.utils import BadIMDSRequestError
+
     try:
         token = imds._fetch_metadata_token()
         path = "latest/meta-data/placement/region"
