@@ -86,14 +86,17 @@ def new_backends(connect: Callable[[], Connection], backends: int) -> list[Row]:
     statements = {"ours": OURS, "2016": "SELECT of_2016('{}')"}
     took: dict[str, list[float]] = {name: [] for name in statements}
     gained: dict[str, list[float]] = {name: [] for name in statements}
-    for _ in range(backends):
-        for name, statement in statements.items():
-            with connect() as session:
-                before = private_memory(session.info.backend_pid)
-                started = time.perf_counter()
-                session.execute(statement)  # type: ignore[call-overload]
-                took[name].append(time.perf_counter() - started)
-                gained[name].append(private_memory(session.info.backend_pid) - before)
+    with connect() as another:  # as in a server with many: what all of them map, the libraries, is nobody's alone
+        for statement in statements.values():
+            another.execute(statement)  # type: ignore[call-overload]
+        for _ in range(backends):
+            for name, statement in statements.items():
+                with connect() as session:
+                    before = private_memory(session.info.backend_pid)
+                    started = time.perf_counter()
+                    session.execute(statement)  # type: ignore[call-overload]
+                    took[name].append(time.perf_counter() - started)
+                    gained[name].append(private_memory(session.info.backend_pid) - before)
     ours, old = (statistics.median(took[name]) * 1000 for name in statements)
     memory, old_memory = (statistics.median(gained[name]) for name in statements)
     return [

@@ -10,7 +10,8 @@ from tests.endpoints import Endpoint, answer, closed_port, silence
 
 Sql = Callable[..., Any]
 CHECKS = [
-    "python", "package", "boto3", "botocore", "server", "credentials", "region", "identity", "endpoint", "clock",
+    "python", "package", "boto3", "botocore", "server", "cache", "credentials", "region", "identity", "endpoint",
+    "clock",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from awslambda import aws
+from awslambda import aws, signing
 from awslambda.connection import Connections
 from botocore.loaders import JSONFileLoader
 
@@ -26,7 +26,9 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWSLAMBDA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(aws, "_identities", {})
+    monkeypatch.setattr(signing, "clock", signing.Clock())
 
 
 @pytest.fixture(scope="session", autouse=True)

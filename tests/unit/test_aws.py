@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import threading
 import time
@@ -111,7 +110,7 @@ def test_a_profile_wins_over_keys_of_the_environment(tmp_path: Path) -> None:
     [
         lambda who: who.frozen_credentials(wait()),
         lambda who: who.region(wait()),
-        lambda who: who.url("lambda", "eu-west-1"),
+        lambda who: who.url("lambda", "eu-west-1", wait()),
         lambda who: who.caller(wait(), "eu-west-1", 20),
     ],
     ids=["credentials", "region", "url", "caller"],
@@ -563,7 +562,7 @@ def test_the_same_options_share_an_identity_whatever_the_server_is_called() -> N
 )
 def test_other_options_are_another_identity(change: dict[str, Any]) -> None:
     plain = Settings(region="eu-west-1")
-    assert aws.identity(plain) is not aws.identity(dataclasses.replace(plain, **change))
+    assert aws.identity(plain) is not aws.identity(plain._replace(**change))
 
 
 def test_a_forgotten_identity_is_made_anew() -> None:
@@ -700,7 +699,7 @@ def test_aws_is_where_botocores_client_finds_it(
     who = identity()
     ours, theirs = {}, {}
     for region in REGIONS:
-        ours[region] = who.url("lambda", region).text
+        ours[region] = who.url("lambda", region, wait()).text
         keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
         client = reference.create_client("lambda", region_name=region, config=Config(**option), **keys)
         theirs[region] = client.meta.endpoint_url
@@ -724,14 +723,14 @@ def test_aws_is_where_its_documentation_says(
 ) -> None:
     for variable in variables:
         monkeypatch.setenv(f"AWS_USE_{variable}_ENDPOINT", "true")
-    found = identity().url("lambda", region)
+    found = identity().url("lambda", region, wait())
     assert found.text == url
     assert (found.endpoint.tls, found.endpoint.host, found.endpoint.port) == (True, url.removeprefix("https://"), 443)
 
 
 def test_an_endpoint_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
-    found = identity().url("lambda", "eu-west-1")
+    found = identity().url("lambda", "eu-west-1", wait())
     assert found.text == "http://127.0.0.1:4566"
     assert (found.endpoint.tls, found.endpoint.host, found.endpoint.port) == (False, "127.0.0.1", 4566)
 
@@ -740,14 +739,14 @@ def test_the_services_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "https://lambda.example/path/")
     who = identity()
-    assert who.url("lambda", "eu-west-1").text == "https://lambda.example/path"
-    assert who.url("sts", "eu-west-1").text == "http://127.0.0.1:4566"
+    assert who.url("lambda", "eu-west-1", wait()).text == "https://lambda.example/path"
+    assert who.url("sts", "eu-west-1", wait()).text == "http://127.0.0.1:4566"
 
 
 def test_the_servers_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "https://environment.example")
     assert (
-        identity(endpoint_urls={"": "https://option.example"}).url("lambda", "eu-west-1").text
+        identity(endpoint_urls={"": "https://option.example"}).url("lambda", "eu-west-1", wait()).text
         == "https://option.example"
     )
 
@@ -758,21 +757,21 @@ def test_the_endpoint_of_a_profile_is_used(config: Path) -> None:
         "[services local]\nlambda =\n  endpoint_url = https://lambda.example\n"
     )
     who = identity(profile="reports")
-    assert who.url("lambda", "eu-west-1").text == "https://lambda.example"
-    assert who.url("sts", "eu-west-1").text == "https://all.example"
+    assert who.url("lambda", "eu-west-1", wait()).text == "https://lambda.example"
+    assert who.url("sts", "eu-west-1", wait()).text == "https://all.example"
 
 
 def test_configured_endpoints_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://environment.example")
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    assert identity().url("lambda", "eu-west-1").text == "https://lambda.eu-west-1.amazonaws.com"
+    assert identity().url("lambda", "eu-west-1", wait()).text == "https://lambda.eu-west-1.amazonaws.com"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:4566", "http://127.0.0.1:port", "http://[::1", "https://", "lambda"])
 def test_an_endpoint_of_the_environment_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     with pytest.raises(errors.InvalidArgument) as caught:
-        identity().url("lambda", "eu-west-1")
+        identity().url("lambda", "eu-west-1", wait())
     assert repr(url) in str(caught.value)
 
 
@@ -780,20 +779,20 @@ def test_an_endpoint_of_the_environment_that_is_none_is_named(monkeypatch: pytes
 def test_a_password_in_an_endpoint_of_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     with pytest.raises(errors.InvalidArgument) as caught:
-        identity().url("lambda", "eu-west-1")
+        identity().url("lambda", "eu-west-1", wait())
     assert "hunter2" not in str(caught.value) + caught.value.detail + caught.value.hint
 
 
 def test_each_region_has_its_own_endpoint() -> None:
     who = identity()
-    assert who.url("lambda", "eu-west-1") != who.url("lambda", "eu-west-2")
+    assert who.url("lambda", "eu-west-1", wait()) != who.url("lambda", "eu-west-2", wait())
 
 
 def test_certificates_are_those_of_the_option_the_environment_the_profile_or_botocore(
     monkeypatch: pytest.MonkeyPatch, config: Path
 ) -> None:
     def bundle(**options: Any) -> str:
-        return identity(**options).url("lambda", "eu-west-1").endpoint.ca_bundle
+        return identity(**options).url("lambda", "eu-west-1", wait()).endpoint.ca_bundle
 
     assert bundle() == str(Path(botocore.__file__).with_name("cacert.pem"))
     config.write_text("[default]\nca_bundle = /profile.pem\n")
@@ -824,7 +823,7 @@ def test_tls_goes_through_the_proxy_of_the_environment(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert identity(endpoint_urls={"": url}).url("lambda", "eu-west-1").endpoint.proxy == proxy
+    assert identity(endpoint_urls={"": url}).url("lambda", "eu-west-1", wait()).endpoint.proxy == proxy
 
 
 @pytest.mark.parametrize(
@@ -842,7 +841,7 @@ def test_a_proxy_that_cannot_be_one_is_refused_and_its_password_never_shown(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(errors.InvalidArgument, match="HTTPS_PROXY") as caught:
-        identity().url("lambda", "eu-west-1")
+        identity().url("lambda", "eu-west-1", wait())
     assert "hunter2" not in str(caught.value) + caught.value.hint
 
 

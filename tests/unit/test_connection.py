@@ -416,7 +416,7 @@ def test_an_answer_that_is_cut_off_anywhere_is_no_answer(
 def answered(data: bytes) -> Answer | BrokenError:
     """What becomes of an answer of these bytes, after which the other side says nothing more."""
     ours, theirs = socket.socketpair()
-    with theirs, connection._PlainSocket(fileno=ours.detach()) as sock:
+    with theirs, connection.PlainSocket(fileno=ours.detach()) as sock:
         sock.setblocking(False)
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)

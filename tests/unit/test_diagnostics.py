@@ -26,7 +26,10 @@ from tests.unit.services import CALLER, Process, form, in_minutes, instance, met
 
 Start = Callable[..., Endpoint]
 
-NAMES = ["python", "package", "boto3", "botocore", "server", "credentials", "region", "identity", "endpoint", "clock"]
+NAMES = [
+    "python", "package", "boto3", "botocore", "server", "cache", "credentials", "region", "identity", "endpoint",
+    "clock",
+]  # fmt: skip
 
 
 def now(seconds: float = 0) -> str:
@@ -103,6 +106,23 @@ def test_without_a_server_the_defaults_are_checked(endpoint: Start) -> None:
 
 
 # Credentials.
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_cache_that_others_could_reach_is_a_warning(endpoint: Start, tmp_path: Path) -> None:
+    chosen = settings(endpoint(services()).url)
+    assert rows(chosen)["cache"].detail == str(tmp_path / "cache")
+    (tmp_path / "cache").chmod(0o750)
+    checks = rows(chosen)
+    assert status(checks) == {"cache": "warning"}
+    assert checks["cache"].detail == f"{tmp_path}/cache is not used: others can reach it"
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_cache_that_nobody_wants_is_none(endpoint: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWSLAMBDA_CACHE", "")
+    checks = rows(settings(endpoint(services()).url))
+    assert status(checks) == {} and "none" in checks["cache"].detail
 
 
 def test_missing_credentials_hide_neither_region_nor_endpoint(endpoint: Start) -> None:

@@ -7,9 +7,11 @@ import contextlib
 import datetime
 import json
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from awslambda.waits import Wait
 from tests.endpoints import (
     Behaviour,
     Endpoint,
+    Received,
     answer,
     black_hole,
     break_off,
@@ -635,6 +638,69 @@ def test_after_a_refusal_of_credentials_new_ones_are_looked_for_and_tried_once(
     invoke.invoke(asked(), settings(started), connections, nothing)
     used = [received.headers["authorization"].split("=")[1].split("/")[0] for received in started.requests]
     assert used == [ACCESS_KEY, "AKIDNEW"]
+
+
+def refused_at(code: str, date: str) -> Behaviour:
+    """A refusal with this Date header."""
+    return answer(403, {"message": "Signature expired"}, x_amzn_ErrorType=code, Date=date)
+
+
+def in_another_time(seconds: float, code: str = "InvalidSignatureException") -> Behaviour:
+    """A Lambda whose clock is so many seconds ahead of ours, and that refuses as AWS does what is 5 minutes off."""
+
+    def behave(connection: socket.socket, received: Received) -> bool:
+        theirs = time.time() + seconds
+        signed = datetime.datetime.strptime(received.headers["x-amz-date"] + "+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
+        date = formatdate(theirs, usegmt=True)
+        if abs(theirs - signed) > 300:
+            return refused_at(code, date)(connection, received)
+        return answer(200, {})(connection, received)
+
+    return behave
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600, 86400])
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed"])
+def test_a_clock_that_is_wrong_is_corrected_once_for_all_calls(
+    endpoint: Start, connections: Connections, seconds: float, code: str
+) -> None:
+    started = endpoint(in_another_time(seconds, code))
+    chosen = settings(started)
+    for _ in range(2):
+        invoke.invoke(asked(), chosen, connections, nothing)
+    assert len(started.requests) == 3, "refused, tried again; then right at once"
+    assert len({received.headers["authorization"].split("/")[0] for received in started.requests}) == 1
+
+
+def test_a_refused_signature_is_not_blamed_on_a_clock_that_is_right(endpoint: Start, connections: Connections) -> None:
+    started = endpoint(refused_at("InvalidSignatureException", formatdate(time.time() - 100, usegmt=True)))
+    with raises(errors.CredentialsRefused):
+        invoke.invoke(asked(), settings(started), connections, nothing)
+    assert len(started.requests) == 2, "once more with the credentials that are found then"
+    assert abs(signing.clock.now() - time.time()) < 1
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Wed, 99 Nov 2026 00:00:00 GMT"])
+def test_a_refusal_that_does_not_say_the_time_corrects_no_clock(
+    endpoint: Start, connections: Connections, date: str
+) -> None:
+    started = endpoint(refused_at("RequestExpired", date))
+    with raises(errors.CredentialsRefused):
+        invoke.invoke(asked(), settings(started), connections, nothing)
+    assert abs(signing.clock.now() - time.time()) < 1
+
+
+def test_an_endpoint_whose_clock_jumps_is_not_followed_for_ever(endpoint: Start, connections: Connections) -> None:
+    days = iter(range(1, 100))
+
+    def jumps(connection: socket.socket, received: Received) -> bool:
+        date = formatdate(time.time() + next(days) * 86400, usegmt=True)
+        return refused_at("RequestExpired", date)(connection, received)
+
+    started = endpoint(jumps)
+    with raises(errors.CredentialsRefused):
+        invoke.invoke(asked(), settings(started), connections, nothing)
+    assert len(started.requests) == 3
 
 
 def test_other_refusals_keep_the_credentials(endpoint: Start, connections: Connections) -> None:

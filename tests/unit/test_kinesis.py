@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import json
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -102,6 +104,16 @@ def test_each_refusal_is_one_error(kinesis_at: Any, code: str, status: int, kind
     with pytest.raises(kind, match=words) as caught:
         stream.shards()
     assert "no" in str(caught.value.detail)  # type: ignore[attr-defined]
+
+
+def test_a_clock_that_is_wrong_is_corrected_for_streams_too(kinesis_at: Any) -> None:
+    theirs = time.time() + 7200
+    said = {"__type": "InvalidSignatureException", "message": "Signature expired"}
+    refused = answer(400, said, Date=formatdate(theirs, usegmt=True))
+    stream, endpoint = kinesis_at(in_turn(refused, answer(body=EMPTY)))
+    stream.page("s", "it", 1)
+    _, signed = (received.headers["x-amz-date"] for received in endpoint.requests)
+    assert abs(calendar.timegm(time.strptime(signed, "%Y%m%dT%H%M%SZ")) - theirs) < 60
 
 
 def test_what_is_not_kinesis_is_told_from_it(kinesis_at: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -18,6 +17,8 @@ def require(plpy: Any, folder: str) -> None:
         module = sys.modules.get(name)
         if module is None or str(module.__file__).startswith(folder + "/"):
             continue
+        from pathlib import Path
+
         found = Path(str(module.__file__)).parent.parent
         plpy.error(
             f"this session has loaded the Python package {name} from {found}, not from {folder}",

@@ -3,24 +3,28 @@
 An Identity is who we are for AWS, made from one server's options and kept between calls. Whatever asks the network
 (IMDS, STS, a credential process) does so in a helper thread, so that it can be interrupted; an Identity whose helper
 thread was left behind is not used again.
+
+What one backend has found out, region, endpoint and temporary credentials, the others of the host take from a cache:
+they neither ask anybody nor import botocore. Keys that do not expire are never put there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import awslambda
 from awslambda import errors, signing
+from awslambda.cache import Cache, place
 from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
 from awslambda.waits import Wait
@@ -37,39 +41,78 @@ NOT_KNOWN = (
     "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity", "RequestExpired",
     "SignatureDoesNotMatch", "UnrecognizedClientException",
 )  # fmt: skip
-ASK_CREDENTIALS = 60.0  # seconds, before botocore's credentials are asked again whether they have to be refreshed
+ADVISORY, MANDATORY = 900.0, 600.0  # seconds before they expire: when credentials should be, and must be, refreshed
+ASK_CREDENTIALS = 60.0  # seconds, before credentials are asked again whether they have to be refreshed
+CREDENTIALS = "credentials"  # their name in the cache
+# What botocore reads besides the environment: the variables that name the files, and where they are else.
+FILES = (
+    ("AWS_CONFIG_FILE", "~/.aws/config"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+    ("BOTO_CONFIG", "/etc/boto.cfg"),
+    ("BOTO_CONFIG", "~/.boto"),
+)
 ASK_AGAIN = 300.0  # seconds, after STS did not say whose account it is
 
 
-@dataclass(frozen=True)
-class Url:
+class Url(NamedTuple):
     """A service's base URL and where that is on the network."""
 
     endpoint: Endpoint
     path: str  # that the base URL itself has; mostly none
 
-    @cached_property
+    @property
     def host(self) -> str:
         """The Host header, as it is signed: in lower case, without the scheme's own port."""
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         return host if self.endpoint.port == (443 if self.endpoint.tls else 80) else f"{host}:{self.endpoint.port}"
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The URL, without what may have stood before an @."""
         return f"{'https' if self.endpoint.tls else 'http'}://{self.host}{self.path}"
 
 
+class Credentials(NamedTuple):
+    """What signs requests, by the names of botocore's own frozen credentials."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+    account_id: str | None
+
+
+class _Kept(NamedTuple):
+    """Credentials in the cache. Without `expiry` it says only where they come from: each backend asks there itself."""
+
+    source: str  # botocore's name of it
+    keys: tuple[Any, ...]  # of Credentials
+    expiry: float | None
+    again: float  # before that they are not asked for again, unless they have to be
+
+    @classmethod
+    def of(cls, frozen: Any, source: str, expiry: datetime.datetime | None) -> _Kept:
+        """What may be kept of credentials."""
+        if expiry is None:
+            return cls(source, (), None, 0.0)
+        kept = cls(source, tuple(frozen), expiry.timestamp(), 0.0)
+        return kept if expiry.timestamp() - time.time() > ADVISORY else kept.for_a_while()
+
+    def for_a_while(self) -> _Kept:
+        """Not to be asked for again at once: there are no better ones."""
+        return self._replace(again=min(time.time() + ASK_CREDENTIALS, (self.expiry or 0.0) - MANDATORY))
+
+
 class Identity:
-    """One AWS identity: session, credentials, region and endpoints of one server's options."""
+    """One AWS identity: session, credentials, region and endpoints of one server's options.
 
-    def __init__(self, settings: Settings) -> None:
-        import botocore.session
+    `cache` has what others have found out with the same options, environment and files; without it all is asked anew.
+    """
 
+    def __init__(self, settings: Settings, cache: Cache | None = None) -> None:
         self.usable = True
         self._processes: list[subprocess.Popen[bytes]] = []
         self._settings = settings
-        self._session = botocore.session.Session(profile=settings.profile)
+        self._cache = cache or Cache("", ())
         self._credentials: Any = None
         self._frozen: tuple[Any, float] = (None, -math.inf)  # and until when, by time.time(), nothing need be asked
         self._region: tuple[str, str] | None = None
@@ -80,49 +123,125 @@ class Identity:
         self._account: str | None = None
         self._ask_account_from = 0.0
 
+    @cached_property
+    def _session(self) -> Any:
+        import botocore.session
+
+        return botocore.session.Session(profile=self._settings.profile)
+
     def region(self, wait: Wait) -> tuple[str, str]:
         """The region of this identity, and where it came from."""
         if self._settings.region:
             return self._settings.region, "server option region"
         if self._region is None:
-            configured = _translated(lambda: self._session.get_config_variable("region"))
-            found = configured or self._in_thread(lambda: _region_from_imds(self._session), wait)
-            if not found:
-                raise errors.RegionUnknown
-            self._region = (found, "environment or profile" if configured else "instance metadata")
+            found = self._shared("region", ("name", "source"), lambda: self._find_region(wait), wait)
+            self._region = (found["name"], found["source"])
         return self._region
+
+    def _find_region(self, wait: Wait) -> dict[str, Any]:
+        if configured := _translated(lambda: self._session.get_config_variable("region")):
+            return {"name": configured, "source": "environment or profile"}
+        imds = _translated(lambda: _imds(self._session))
+        if found := self._in_thread(lambda: _region_from(imds), wait):
+            return {"name": found, "source": "instance metadata"}
+        raise errors.RegionUnknown
+
+    def _shared(
+        self, name: str, fields: tuple[str, ...], find: Callable[[], dict[str, Any]], wait: Wait | None
+    ) -> dict[str, Any]:
+        """What the cache has, else what is found now: by one backend at a time, if it may be waited for."""
+        if found := self._cache.get(name, fields):
+            return found
+        with self._cache.lock(name, wait):
+            found = self._cache.get(name, fields)
+            if not found:
+                found = find()
+                self._cache.put(name, found)
+        return found
 
     def partition(self, region: str) -> str:
         """aws, aws-cn, aws-us-gov ...: the part of an ARN that a region's name stands for."""
         if region not in self._partitions:
-            self._partitions[region] = str(_translated(lambda: self._session.get_partition_for_region(region)))
+            found = self._shared(f"partition of {region}", ("name",), lambda: self._find_partition(region), None)
+            self._partitions[region] = found["name"]
         return self._partitions[region]
 
-    def url(self, service: str, region: str) -> Url:
+    def _find_partition(self, region: str) -> dict[str, Any]:
+        return {"name": str(_translated(lambda: self._session.get_partition_for_region(region)))}
+
+    def url(self, service: str, region: str, wait: Wait) -> Url:
         """The server's endpoint_url, else what environment and profile configure, else AWS's own endpoint."""
         if (service, region) not in self._urls:
-            text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
-            tls, host, port, path = _parsed(text)
-            ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", None)
-            self._urls[service, region] = Url(Endpoint(tls, host, port, ca_bundle, proxy), path)
+            name, fields = f"url of {service} in {region}", ("url", "ca_bundle", "proxy", "authorized")
+            found = self._shared(name, fields, lambda: self._find_url(service, region), wait)
+            tls, host, port, path = _parsed(found["url"])
+            proxy = _proxy(found["url"]) if found["authorized"] else found["proxy"] and Proxy(*found["proxy"])
+            self._urls[service, region] = Url(Endpoint(tls, host, port, found["ca_bundle"], proxy), path)
         return self._urls[service, region]
+
+    def _find_url(self, service: str, region: str) -> dict[str, Any]:
+        """Without passwords: a proxy that wants one is looked up each time."""
+        text = self._settings.endpoint_url(service) or _translated(lambda: self._aws_url(service, region))
+        tls, host, port, path = _parsed(text)
+        ca_bundle, proxy = (_translated(self._ca_bundle), _proxy(text)) if tls else ("", None)
+        return {
+            "url": Url(Endpoint(tls, host, port, ca_bundle), path).text,
+            "ca_bundle": ca_bundle,
+            "proxy": proxy and (proxy.host, proxy.port),
+            "authorized": bool(proxy and proxy.authorization),
+        }
 
     def sign(self, request: signing.Request, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
         access_key, secret_key, token = self.frozen_credentials(wait)[:3]
-        return signing.sign(request, access_key, secret_key, token, time.time())
+        return signing.sign(request, access_key, secret_key, token, signing.clock.now())
 
     def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""
-        frozen, until = self._frozen
-        if time.time() < until:
-            return frozen
+        if time.time() >= self._frozen[1]:
+            self._frozen = _usable(self._kept()) or self._new_credentials(wait)
+        return self._frozen[0]
+
+    def refused(self) -> None:
+        """AWS does not take the credentials of now: others need not try them."""
+        kept = self._kept()
+        if kept and kept.keys and kept.keys == self._frozen[0]:
+            self._cache.drop(CREDENTIALS)
+
+    def _kept(self) -> _Kept | None:
+        found = self._cache.get(CREDENTIALS, _Kept._fields)
+        return None if found is None else _Kept(**{**found, "keys": tuple(found["keys"])})
+
+    def _new_credentials(self, wait: Wait) -> tuple[Any, float]:
+        """Credentials, and until when they need not be asked for again: from where they come from, by one backend at a
+        time. Those at hand that are good for minutes yet are used if another one is about it, or if it fails."""
+        kept = self._kept()
+        private = kept is not None and kept.expiry is None
+        spare = kept if kept and kept.expiry and kept.expiry - time.time() > MANDATORY else None
+        with self._cache.lock(CREDENTIALS, None if spare or private else wait) as alone:
+            if found := _usable(self._kept()):
+                return found
+            if spare and not alone:
+                return Credentials(*spare.keys), -math.inf
+            try:
+                found = self._ask(wait.within(self._settings.connect_timeout) if spare else wait)
+                now = _Kept.of(found[0], self.credentials_source, self.credentials_expiry)
+            except errors.LambdaError:
+                if not spare:
+                    raise
+                now = spare.for_a_while()
+                found = Credentials(*spare.keys), now.again
+            if alone and now != kept:
+                self._cache.put(CREDENTIALS, now._asdict())
+            return found
+
+    def _ask(self, wait: Wait) -> tuple[Any, float]:
         if self._credentials is None:
-            self._credentials = self._in_thread(self._find_credentials, wait)
+            providers = _translated(self._providers)
+            self._credentials = self._in_thread(lambda: self._find_credentials(providers), wait)
         until = _refreshed_from(self._credentials)  # before: another thread may refresh them meanwhile
         frozen = self._freeze(self._credentials, wait)
-        self._frozen = (frozen, min(until, time.time() + ASK_CREDENTIALS))
-        return frozen
+        return frozen, min(until, time.time() + ASK_CREDENTIALS)
 
     def _freeze(self, credentials: Any, wait: Wait) -> Any:
         refresh_needed = getattr(credentials, "refresh_needed", None)
@@ -223,11 +342,16 @@ class Identity:
             self._kill_processes()
             raise
 
-    def _find_credentials(self) -> Any:
-        providers = self._session.get_component("credential_provider").providers
+    def _providers(self) -> list[Any]:
+        """botocore's chain. It is made in the main thread, with all that imports or prepares TLS: the end of a session
+        that is terminated is the end of OpenSSL, and a helper thread that is in the middle of it crashes then."""
+        providers: list[Any] = self._session.get_component("credential_provider").providers
         for provider in providers:
             if provider.METHOD == "custom-process":
                 provider._popen = self._popen
+        return providers
+
+    def _find_credentials(self, providers: Sequence[Any]) -> Any:
         source = self._session.get_credentials()
         if source is None:
             tried = ", ".join(provider.METHOD for provider in providers)
@@ -237,7 +361,7 @@ class Identity:
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
         configured = self._settings.region or self._session.get_config_variable("region")
-        region = configured or _region_from_imds(self._session)
+        region = configured or _region_from(_imds(self._session))
         if region is None:
             raise errors.RegionUnknown
 
@@ -287,7 +411,7 @@ class Identity:
         import botocore
 
         configured = self._settings.ca_bundle or self._session.get_config_variable("ca_bundle")
-        return str(configured or Path(botocore.__file__).with_name("cacert.pem"))
+        return str(configured or f"{os.path.dirname(botocore.__file__)}/cacert.pem")  # noqa: PTH120
 
 
 _identities: dict[tuple[object, ...], Identity] = {}
@@ -297,13 +421,48 @@ def identity(settings: Settings) -> Identity:
     """The one of these options, kept for the life of the process. Permission to use it is the caller's business."""
     kept = _identities.get(settings.identity)
     if kept is None or not kept.usable:
-        kept = _identities[settings.identity] = Identity(settings)
+        kept = _identities[settings.identity] = Identity(settings, Cache(place(), _key(settings)))
     return kept
 
 
 def forget(settings: Settings) -> None:
-    """Makes the next call resolve credentials and region anew."""
-    _identities.pop(settings.identity, None)
+    """Makes the next call look for the credentials anew: AWS refused them, or there were none."""
+    if kept := _identities.pop(settings.identity, None):
+        kept.refused()
+
+
+def _key(settings: Settings) -> tuple[object, ...]:
+    """All that region, endpoints and credentials follow from, besides the host."""
+    environment = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("AWS_") or name.lower().endswith("_proxy") or name in ("HOME", "BOTO_CONFIG")
+    )
+    files = []
+    for variable, usual in FILES:
+        path = os.path.expanduser(os.environ.get(variable, usual))  # noqa: PTH111 - as botocore does
+        with contextlib.suppress(OSError):
+            found = os.stat(path)  # noqa: PTH116
+            files.append((path, found.st_mtime_ns, found.st_size, found.st_ino))
+    return awslambda.__version__, awslambda.__file__, settings.identity, environment, files
+
+
+def _usable(kept: _Kept | None) -> tuple[Any, float] | None:
+    """Credentials of the cache, if they need not be asked for now, and until when that is so."""
+    if kept is None:
+        return None
+    if kept.expiry is None:
+        return (_of_environment(), math.inf) if kept.source == "env" else None
+    until = max(kept.expiry - ADVISORY, kept.again)
+    return (Credentials(*kept.keys), until) if time.time() < until else None
+
+
+def _of_environment() -> Credentials:
+    """As botocore reads them, which has found that they are there."""
+    found = os.environ
+    token = found.get("AWS_SECURITY_TOKEN") or found.get("AWS_SESSION_TOKEN") or None
+    account_id = found.get("AWS_ACCOUNT_ID") or None
+    return Credentials(found.get("AWS_ACCESS_KEY_ID", ""), found.get("AWS_SECRET_ACCESS_KEY", ""), token, account_id)
 
 
 def versions() -> dict[str, str]:
@@ -314,11 +473,17 @@ def versions() -> dict[str, str]:
     return {m.__name__: f"{m.__version__} from {m.__file__}" for m in (boto3, botocore)}
 
 
-def _region_from_imds(session: Any) -> str | None:
-    """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
-    from botocore.utils import BadIMDSRequestError, IMDSRegionProvider
+def _imds(session: Any) -> Any:
+    """botocore's client of the instance metadata service."""
+    from botocore.utils import IMDSRegionProvider
 
-    imds = IMDSRegionProvider(session)._create_fetcher()
+    return IMDSRegionProvider(session)._create_fetcher()
+
+
+def _region_from(imds: Any) -> str | None:
+    """Asks placement/region: botocore's own look-up asks for the zone and cuts a letter, which fails in Local Zones."""
+    from botocore.utils import BadIMDSRequestError
+
     try:
         token = imds._fetch_metadata_token()
         path = "latest/meta-data/placement/region"

@@ -10,15 +10,15 @@ import os
 import re
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from awslambda.waits import Wait
+
+if TYPE_CHECKING:
+    from awslambda import tls
 
 # Seconds without a word: then a connection is probed, so that NAT gateways and load balancers, which forget a flow
 # after 350 s, let a long call's answer through. One that was idle for longer is not used for another call.
@@ -45,17 +45,19 @@ class BrokenError(Exception):
     """The connection ended, or talked nonsense, before the whole answer was there."""
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """An HTTP proxy that tunnels TLS."""
 
     host: str
     port: int
-    authorization: str = field(default="", repr=False)  # the value of Proxy-Authorization, if it wants one
+    authorization: str = ""  # the value of Proxy-Authorization, if it wants one
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Proxy({self.host!r}, {self.port!r})"
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where to connect; connections are kept by it. The identity is in each request's signature, not here."""
 
     tls: bool
@@ -65,8 +67,7 @@ class Endpoint:
     proxy: Proxy | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole HTTP response."""
 
     status: int
@@ -121,7 +122,7 @@ class Connections:
 class Connection:
     """One connection, open."""
 
-    def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
+    def __init__(self, sock: PlainSocket | tls.TlsSocket) -> None:
         self._sock = sock
         self._used = 0.0
         self._poller = select.poll()
@@ -153,8 +154,7 @@ class Connection:
         self._sock.close()
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(NamedTuple):
     """Status line and headers."""
 
     minor: int  # the n of HTTP/1.n
@@ -172,7 +172,7 @@ class _Head:
 class _Incoming:
     """What comes in answer to one request; BrokenError if it is not HTTP, or ends too soon."""
 
-    def __init__(self, sock: _PlainSocket | _TlsSocket) -> None:
+    def __init__(self, sock: PlainSocket | tls.TlsSocket) -> None:
         self._sock = sock
         self._received = bytearray()  # and not taken yet
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -287,7 +287,7 @@ def _not_http(problem: str) -> BrokenError:
     return BrokenError(f"the answer is not HTTP ({problem})")
 
 
-def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
+def connect(endpoint: Endpoint, wait: Wait) -> PlainSocket | tls.TlsSocket:
     """Name look-up, connection and TLS; each address of the name has its share of the time."""
     try:
         return _connect(endpoint, wait)
@@ -297,7 +297,7 @@ def connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
         raise ConnectError(f"through the proxy {endpoint.proxy.host}: {error}") from None
 
 
-def _connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
+def _connect(endpoint: Endpoint, wait: Wait) -> PlainSocket | tls.TlsSocket:
     first = endpoint.proxy or endpoint
     try:
         found = wait.in_thread(lambda: socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM))
@@ -311,15 +311,13 @@ def _connect(endpoint: Endpoint, wait: Wait) -> _PlainSocket | _TlsSocket:
             return _connect_to(endpoint, family, address, wait.within((wait.deadline - time.monotonic()) / left))
         except TimeoutError:
             problem = ConnectError("it did not answer in time")
-        except ssl.SSLError as error:
-            problem = ConnectError(f"TLS failed: {getattr(error, 'verify_message', '') or error.reason or error}")
         except OSError as error:
             problem = ConnectError(error.strerror or str(error))
     raise problem
 
 
-def _connect_to(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _PlainSocket | _TlsSocket:
-    plain = _PlainSocket(family, socket.SOCK_STREAM)
+def _connect_to(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> PlainSocket | tls.TlsSocket:
+    plain = PlainSocket(family, socket.SOCK_STREAM)
     try:
         plain.setblocking(False)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -334,13 +332,17 @@ def _connect_to(endpoint: Endpoint, family: int, address: Any, wait: Wait) -> _P
                 raise OSError(problem, os.strerror(problem)) from None
         if endpoint.proxy:
             _open_tunnel(plain, endpoint, endpoint.proxy, wait)
-        return _with_tls(plain, endpoint, wait) if endpoint.tls else plain
+        if not endpoint.tls:
+            return plain
+        from awslambda import tls
+
+        return tls.wrapped(plain, endpoint.host, endpoint.ca_bundle, wait)
     except BaseException:
         plain.close()
         raise
 
 
-def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wait) -> None:
+def _open_tunnel(plain: PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wait) -> None:
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     lines = [f"CONNECT {host}:{endpoint.port} HTTP/1.1", f"Host: {host}:{endpoint.port}"]
     if proxy.authorization:
@@ -355,19 +357,7 @@ def _open_tunnel(plain: _PlainSocket, endpoint: Endpoint, proxy: Proxy, wait: Wa
         raise ConnectError(f"it refused: {head.status} {head.reason}")
 
 
-def _with_tls(plain: _PlainSocket, endpoint: Endpoint, wait: Wait) -> _TlsSocket:
-    context = _tls_context(endpoint.ca_bundle)
-    sock = cast(_TlsSocket, context.wrap_socket(plain, server_hostname=endpoint.host, do_handshake_on_connect=False))
-    try:
-        sock.wait = wait
-        sock.in_slices(sock.do_handshake)
-        return sock
-    except BaseException:
-        sock.close()
-        raise
-
-
-class _InSlices:
+class InSlices:
     """A non-blocking socket's waits become slices of `wait`."""
 
     wait: Wait
@@ -378,13 +368,15 @@ class _InSlices:
             self.wait.tick()
             try:
                 return operation(*args) or 0
-            except ssl.SSLWantReadError:
-                awaited = select.POLLIN
-            except ssl.SSLWantWriteError:
-                awaited = select.POLLOUT
-            except BlockingIOError:
-                awaited = events
+            except OSError as error:
+                awaited = self.awaited(error, events)
+                if not awaited:
+                    raise
             self.wait.for_socket(cast(socket.socket, self).fileno(), awaited)
+
+    def awaited(self, error: OSError, events: int) -> int:
+        """What to wait for, of select.poll's events, if the operation is to be tried again after this error."""
+        return events if isinstance(error, BlockingIOError) else 0
 
     def send_all(self, send: Callable[..., int], data: bytes) -> None:
         """Sends all of it."""
@@ -393,7 +385,9 @@ class _InSlices:
             rest = rest[self.in_slices(send, rest, events=select.POLLOUT) :]
 
 
-class _PlainSocket(_InSlices, socket.socket):
+class PlainSocket(InSlices, socket.socket):
+    """A non-blocking socket, used as a blocking one is."""
+
     def pending(self) -> int:
         """The bytes that have been read from the system and not by us: only TLS has such."""
         return 0
@@ -403,26 +397,3 @@ class _PlainSocket(_InSlices, socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         self.send_all(super().send, data)
-
-
-class _TlsSocket(_InSlices, ssl.SSLSocket):
-    def recv_into(self, *args: Any) -> int:
-        return self.in_slices(super().recv_into, *args)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        self.send_all(super().send, data)
-
-
-_tls_contexts: dict[tuple[str, int], ssl.SSLContext] = {}  # by file and its time of change
-
-
-def _tls_context(ca_bundle: str) -> ssl.SSLContext:
-    try:
-        key = (ca_bundle, Path(ca_bundle).stat().st_mtime_ns)
-        if key not in _tls_contexts:
-            context = ssl.create_default_context(cafile=ca_bundle)
-            context.sslsocket_class = _TlsSocket
-            _tls_contexts[key] = context
-        return _tls_contexts[key]
-    except OSError as error:
-        raise ConnectError(f"the CA bundle {ca_bundle} cannot be used: {error.strerror or error}") from None

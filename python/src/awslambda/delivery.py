@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from awslambda import batch as batch_
@@ -301,7 +301,7 @@ class Delivery:
 
     def _options(self, server: servers.Server | None) -> Settings:
         """Those of a server. Trying again is decided here, not in a call: the session may not own the slot any more."""
-        return replace(self._parse(server), max_attempts=1)
+        return self._parse(server)._replace(max_attempts=1)
 
     def _send(self, batches: list[Batch]) -> None:
         """Fetches the records of batches, many at once as long as they are small, and hands them to the threads."""

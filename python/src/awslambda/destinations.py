@@ -109,7 +109,7 @@ def send(arn: str, document: str, settings: Settings, check: Callable[[], None])
     identity = aws.identity(settings)
     operation, parameters = "publish", {"TopicArn": arn, "Message": document}
     if destination.service == "sqs":
-        url = identity.url("sqs", destination.region).text
+        url = identity.url("sqs", destination.region, wait).text
         operation = "send_message"
         parameters = {"QueueUrl": f"{url}/{destination.account}/{destination.name}", "MessageBody": document}
     try:

@@ -9,16 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import awslambda
-from awslambda import aws, errors
+from awslambda import aws, errors, signing
+from awslambda.cache import VARIABLE, Cache, place
 from awslambda.connection import BrokenError, ConnectError, Connections
 from awslambda.settings import Settings
 from awslambda.waits import Wait
 
-TOLERATED_SKEW = 240.0  # seconds; AWS refuses signatures that are off by more than 300
 SOON = datetime.timedelta(minutes=10)
 
 
@@ -33,7 +32,7 @@ class Check:
 
 
 def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
-    """All checks of one server, each on its own: a failed one does not hide the others."""
+    """All checks of one server, each on its own: a failed one does not hide the others. All is asked anew."""
     identity = aws.Identity(settings)
 
     def wait() -> Wait:
@@ -43,6 +42,7 @@ def checks(settings: Settings, check: Callable[[], None]) -> Iterator[Check]:
     yield Check("package", "ok", f"awslambda {awslambda.__version__} in {Path(awslambda.__file__).parent}")
     yield from (Check(name, "ok", version) for name, version in aws.versions().items())
     yield Check("server", "ok", settings.server or "none: built-in defaults")
+    yield _cache()
     yield _guarded("credentials", lambda: _credentials(identity, wait()))
     yield _guarded("region", lambda: Check("region", "ok", "{} from {}".format(*identity.region(wait()))))
     yield _guarded("identity", lambda: Check("identity", "ok", _caller(identity, settings, wait())))
@@ -66,6 +66,19 @@ def _python() -> Check:
     return Check("python", "ok", detail)
 
 
+def _cache() -> Check:
+    folder = place()
+    if not folder:
+        return Check("cache", "ok", f"none: so says {VARIABLE}")
+    if problem := Cache(folder, ()).problem():
+        hint = (
+            "So each backend asks for credentials itself. Remove what is there, or name another folder in the "
+            f"environment variable {VARIABLE} of PostgreSQL."
+        )
+        return Check("cache", "warning", f"{folder} is not used: {problem}", hint)
+    return Check("cache", "ok", folder)
+
+
 def _caller(identity: aws.Identity, settings: Settings, wait: Wait) -> str:
     region, _ = identity.region(wait)
     return identity.caller(wait, region, settings.request_timeout)
@@ -87,7 +100,7 @@ def _credentials(identity: aws.Identity, wait: Wait) -> Check:
 def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterator[Check]:
     try:
         region, _ = identity.region(wait)
-        url = identity.url("lambda", region)
+        url = identity.url("lambda", region, wait)
     except errors.LambdaError as error:
         yield failed("endpoint", error)
         return
@@ -109,15 +122,12 @@ def _endpoint(identity: aws.Identity, settings: Settings, wait: Wait) -> Iterato
 
 
 def _clock(date: str | None) -> Check:
-    try:
-        now = parsedate_to_datetime(date or "")
-    except ValueError:
+    now = signing.time_of(date)
+    if now is None:
         hint = "Compare the clock of this host with another: AWS refuses signatures that are 5 minutes off."
         return Check("clock", "warning", "the endpoint does not say what time it is", hint)
-    if now.tzinfo is None:  # what -0000 becomes
-        now = now.replace(tzinfo=datetime.timezone.utc)
-    skew = (datetime.datetime.now(datetime.timezone.utc) - now).total_seconds()
-    if abs(skew) > TOLERATED_SKEW:
+    skew = time.time() - now
+    if abs(skew) > signing.TOLERATED_SKEW:
         hint = "AWS refuses signatures of a clock that is 5 minutes off: start chrony or another NTP client."
         return Check("clock", "error", f"{skew:+.0f} s against the endpoint", hint)
     return Check("clock", "ok", f"{skew:+.0f} s against the endpoint")

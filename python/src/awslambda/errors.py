@@ -6,8 +6,6 @@ about it. Messages, details and hints hold names, codes and sizes: never a paylo
 
 from __future__ import annotations
 
-import inspect
-
 
 class LambdaError(Exception):
     """The call failed."""
@@ -16,7 +14,7 @@ class LambdaError(Exception):
     hint = ""
 
     def __init__(self, *, detail: str = "", hint: str = "", sqlstate: str = "", **fields: object) -> None:
-        super().__init__(inspect.cleandoc(type(self).__doc__ or "").format(**fields))
+        super().__init__((type(self).__doc__ or "").format(**fields))
         self.fields = fields
         self.detail = detail
         self.hint = hint or type(self).hint

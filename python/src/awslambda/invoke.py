@@ -11,8 +11,8 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from awslambda import aws, errors, resources, signing
@@ -51,18 +51,31 @@ STATUSES: dict[int, type[errors.LambdaError]] = {
 }
 
 
-@dataclass(frozen=True)
 class Request:
     """One invocation as asked for. `client_context` is JSON text; `region` is the caller's argument, if any."""
 
-    function: resources.Target
-    payload: bytes
-    invocation_type: str = "RequestResponse"
-    log_type: str = "None"
-    client_context: str | None = None
-    region: str | None = None
+    def __init__(  # noqa: PLR0917 - the fields of one
+        self,
+        function: resources.Target,
+        payload: bytes,
+        invocation_type: str = "RequestResponse",
+        log_type: str = "None",
+        client_context: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        self.function = function
+        self.payload = payload
+        self.invocation_type = invocation_type
+        self.log_type = log_type
+        self.client_context = client_context
+        self.region = region
+        self._check()
 
-    def __post_init__(self) -> None:
+    def carrying(self, payload: bytes) -> Request:
+        """The same call with another payload."""
+        return Request(self.function, payload, self.invocation_type, self.log_type, self.client_context, self.region)
+
+    def _check(self) -> None:
         _one_of("invocation type", self.invocation_type, INVOCATION_TYPES)
         _one_of("log type", self.log_type, LOG_TYPES)
         limit = PAYLOAD_LIMITS[self.invocation_type]
@@ -92,8 +105,7 @@ class Request:
             )
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """What Lambda answered. `payload` is empty for Event and DryRun; `log_result` is base64 of the log's last 4 KB."""
 
     status_code: int
@@ -159,7 +171,7 @@ def arn(request: Request, settings: Settings, check: Callable[[], None]) -> str:
     try:
         region = _region(request, identity, wait)
         account = function.account or identity.account(wait, region, settings.connect_timeout)
-        whole = account and replace(function, account=account).arn(region, identity.partition)
+        whole = account and function._replace(account=account).arn(region, identity.partition)
     except errors.LambdaError:
         return function.given
     return ":".join(part for part in (whole, function.qualifier) if part) if whole else function.given
@@ -198,7 +210,7 @@ def _aimed(request: Request, settings: Settings, identity: aws.Identity, wait: W
     """Where a call goes, if it may go there."""
     function, region = request.function, _region(request, identity, wait)
     settings.check_allowed(function.resource, function.arn(region, identity.partition))
-    return region, identity.url("lambda", region)
+    return region, identity.url("lambda", region, wait)
 
 
 def _region(request: Request, identity: aws.Identity, wait: Wait) -> str:
@@ -241,6 +253,7 @@ def _refusal(request: Request, answer: Answer, region: str, url: aws.Url) -> err
         function=request.function.given,
         region=region,
         code=code or "no code",
+        date=answer.headers.get("date"),
         status=answer.status,
         reason=reasons.get(kind, said_of),
         size=len(request.payload),

@@ -238,12 +238,7 @@ class Stream:
 
     def now(self) -> float:
         """AWS's clock, in seconds since 1970: the time of its last answer."""
-        from email.utils import parsedate_to_datetime
-
-        try:
-            return parsedate_to_datetime(self._date).timestamp()
-        except (TypeError, ValueError):
-            return time.time()
+        return signing.time_of(self._date) or time.time()
 
     def sleep(self, seconds: float) -> None:
         """Waits, as for an answer."""
@@ -275,7 +270,7 @@ class Stream:
         settings.check_allowed(stream.resource, stream.arn)
         identity = aws.identity(settings)
         region = self.region = stream.region or identity.region(wait)[0]
-        url = identity.url("kinesis", region)
+        url = identity.url("kinesis", region, wait)
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{TARGET}.{operation}"}
         unsigned = signing.Request("kinesis", region, "POST", url.host, url.path or "/", headers, body)
         message = request_.message(unsigned, identity.sign(unsigned, wait))
@@ -315,6 +310,8 @@ class Stream:
             stream=self.target.given,
             shard=shard_id,
             region=region,
+            code=code,
+            date=answer.headers.get("date"),
             reason=reason,
             detail=f"AWS said: {message}\nRequest id: {answer.headers.get('x-amzn-requestid', 'none')}",
         )

@@ -14,7 +14,6 @@ import re
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from awslambda import errors, resources, servers
@@ -225,7 +224,7 @@ def map(  # noqa: PLR0917 - the arguments of the SQL function
     settings = backend.settings(server)
 
     def call(payload: str | None, check: Callable[[], None]) -> lambda_.Response:
-        one = replace(request, payload=_not_null("an element of payloads", payload).encode())
+        one = request.carrying(_not_null("an element of payloads", payload).encode())
         return lambda_.invoke(one, settings, backend.connections, check)
 
     given, check = _flat("payloads", _not_null("payloads", payloads)), backend.database.check_interrupts

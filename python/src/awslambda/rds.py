@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/PostgreSQL-Lambda-functio
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from awslambda import errors
 from awslambda import invoke as lambda_
@@ -19,8 +19,7 @@ DETAIL_LIMIT = 8000  # characters of a function's error object that an error sho
 _COMPOSITE = re.compile(r'\s*\(("?)([^"\\,()]+)\1,("?)([^"\\,()]*)\3\)\s*', re.ASCII)
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(NamedTuple):
     """Those of aws_lambda.invoke but the payload. `context` is JSON text."""
 
     function_name: str
@@ -31,8 +30,7 @@ class Arguments:
     qualifier: str | None
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """An error as RDS words it, with our SQLSTATE and the hint that RDS lacks."""
 
     sqlstate: str
@@ -65,11 +63,11 @@ def recognised(given: Arguments) -> Arguments:
                 reason=f"the region {given.region!r} contradicts the one in {given.function_name!r}",
                 hint="Leave the argument region out. Nothing was sent.",
             )
-        return replace(given, function_name=name, region=given.region or region or None)
-    shifted = replace(given, function_name=name, region=region or None, invocation_type=given.region)
+        return given._replace(function_name=name, region=given.region or region or None)
+    shifted = given._replace(function_name=name, region=region or None, invocation_type=given.region)
     if given.invocation_type == "RequestResponse":  # the default: log_type is by name, or not given
         return shifted
-    shifted = replace(shifted, log_type=given.invocation_type)
+    shifted = shifted._replace(log_type=given.invocation_type)
     if given.log_type == "None":  # the default: context is by name, or not given
         return shifted
     if given.context is not None and given.qualifier is not None:
@@ -77,15 +75,14 @@ def recognised(given: Arguments) -> Arguments:
             reason=f"{given.context!r} and {given.qualifier!r} both stand where the qualifier is expected",
             hint=f"After {given.function_name!r} there is no region, so there are six arguments. Nothing was sent.",
         )
-    return replace(shifted, context=given.log_type, qualifier=given.context or given.qualifier)
+    return shifted._replace(context=given.log_type, qualifier=given.context or given.qualifier)
 
 
 def timed(settings: Settings, connect_timeout_ms: str | None, request_timeout_ms: str | None) -> Settings:
     """The server's options with the session's timeouts, where these are set: `None` and `''` say that they are not."""
     connect = _seconds("aws_lambda.connect_timeout_ms", connect_timeout_ms)
     whole = _seconds("aws_lambda.request_timeout_ms", request_timeout_ms)
-    return replace(
-        settings,
+    return settings._replace(
         connect_timeout=settings.connect_timeout if connect is None else connect,
         request_timeout=settings.request_timeout if whole is None else whole,
     )

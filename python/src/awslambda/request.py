@@ -30,8 +30,10 @@ CODES: dict[str, type[errors.LambdaError]] = {
     "InvalidSignatureException": errors.CredentialsRefused,
     "MissingAuthenticationTokenException": errors.CredentialsRefused,
     "RequestExpired": errors.CredentialsRefused,
+    "RequestTimeTooSkewed": errors.CredentialsRefused,
     "UnrecognizedClientException": errors.CredentialsRefused,
 }
+SKEWED = ("InvalidSignatureException", "RequestExpired", "RequestTimeTooSkewed")  # what a wrong clock may get
 
 
 def message(request: signing.Request, headers: Mapping[str, str]) -> bytes:
@@ -70,17 +72,21 @@ def retried(
 ) -> T:
     """What `attempt` returns. It is tried again, with full jitter, after the errors `again` up to `max_attempts` times
     in all, and after those of `patiently` for as long as there is time, with so many seconds as the first bound of the
-    jitter. Refused credentials may have been replaced since this session found them: they are looked for once more."""
+    jitter. Refused credentials may have been replaced since this session found them: they are looked for once more. And
+    where our clock is wrong, AWS's is gone by from then on."""
     patiently = patiently or {}
-    tried, waited, refused = 0, 0, False
+    tried, waited, refused, corrected = 0, 0, False, False
     while True:
         try:
             return attempt()
-        except errors.CredentialsRefused:  # nothing was done
-            aws.forget(settings)
-            if refused or time.monotonic() >= wait.deadline:
-                raise
-            refused = True
+        except errors.CredentialsRefused as error:  # nothing was done
+            if not corrected and _corrected(error):
+                corrected = True
+            else:
+                aws.forget(settings)
+                if refused or time.monotonic() >= wait.deadline:
+                    raise
+                refused = True
         except (errors.NoCredentials, errors.RegionUnknown):
             aws.forget(settings)
             raise
@@ -96,3 +102,8 @@ def retried(
             if tried >= settings.max_attempts or time.monotonic() + pause >= wait.deadline:
                 raise
             wait.sleep(pause)
+
+
+def _corrected(error: errors.CredentialsRefused) -> bool:
+    """Whether it was the clock that was wrong, which it no longer is."""
+    return error.fields.get("code") in SKEWED and signing.clock.correct(str(error.fields.get("date")))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from awslambda import errors
 
@@ -20,8 +20,7 @@ _FUNCTION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A function as the caller named it. `account` and `region` are None where the name does not say."""
 
     given: str
@@ -80,8 +79,7 @@ _STREAM = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """A Kinesis stream as the caller named it; `region` is None where that is no ARN."""
 
     given: str

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from awslambda import errors
 
 DEFAULT = "aws"  # the one that counts where a role may use several
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """A server of the foreign data wrapper awslambda, as the catalog has it."""
 
     name: str

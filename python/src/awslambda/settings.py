@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
 
 from awslambda import errors, resources
 
@@ -21,8 +21,7 @@ SUPERUSER_ONLY = frozenset(
 LONGEST = 3600.0  # seconds
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """One server's options; the defaults are also what holds while no server exists."""
 
     server: str | None = None
@@ -31,7 +30,7 @@ class Settings:
     role_arn: str | None = None
     external_id: str | None = None
     ca_bundle: str | None = None
-    endpoint_urls: Mapping[str, str] = field(default_factory=dict)  # by service; "" for all of them
+    endpoint_urls: Mapping[str, str] = MappingProxyType({})  # by service; "" for all of them
     connect_timeout: float = 3.0  # seconds, for name look-up, connection and TLS together
     request_timeout: float = 60.0  # seconds, for the whole call, retries included
     max_attempts: int = 3  # of what provably did not run
@@ -46,7 +45,7 @@ class Settings:
         if self.allowed_resources is not None and not resources.permits(self.allowed_resources, resource, arn):
             raise errors.ResourceNotAllowed(server=self.server, resource=arn or resource)
 
-    @cached_property
+    @property
     def identity(self) -> tuple[object, ...]:
         """All that decides who we are for AWS and where AWS is: the key of every cache of sessions and clients."""
         return (

@@ -11,16 +11,53 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+TOLERATED_SKEW = 240.0  # seconds; AWS refuses signatures that are off by more than 300
 
 
-@dataclass(frozen=True)
-class Request:
+class Clock:
+    """What time it is for AWS, which is what a signature must say."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  # seconds
+
+    def now(self) -> float:
+        """In seconds since 1970."""
+        return time.time() - self._ahead
+
+    def correct(self, date: str | None) -> bool:
+        """Goes by the Date header of an answer from now on, if it is so far from our time that this is why AWS refused
+        a signature; whether it is."""
+        theirs = time_of(date)
+        if theirs is None or abs(self.now() - theirs) <= TOLERATED_SKEW:
+            return False
+        self._ahead = time.time() - theirs
+        return True
+
+
+clock = Clock()  # of this process
+
+
+def time_of(date: str | None) -> float | None:
+    """What a Date header says, in seconds since 1970; None if it is none."""
+    import datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        said = parsedate_to_datetime(date or "")
+    except (TypeError, ValueError):
+        return None
+    if said.tzinfo is None:  # what -0000 becomes
+        said = said.replace(tzinfo=datetime.timezone.utc)
+    return said.timestamp()
+
+
+class Request(NamedTuple):
     """What is signed."""
 
     service: str

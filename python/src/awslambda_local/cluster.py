@@ -32,8 +32,12 @@ class Cluster:
         initdb: Sequence[str] = ("--encoding=UTF8", "--locale=C"),
     ) -> None:
         self.bindir = bindir or _bindir()
-        self.environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(environment or {})}
         self.folder = Path(tempfile.mkdtemp(prefix="awslambda-pg-", dir="/tmp"))  # a socket's path must be short
+        self.environment = {
+            "PATH": os.environ["PATH"], "LANG": "C.UTF-8",
+            "AWSLAMBDA_CACHE": str(self.folder / "cache"),  # the instance may be another one with the same address
+            **(environment or {}),
+        }  # fmt: skip
         self.log = self.folder / "log"
         self.port = 5432
         self._user = "postgres" if os.getuid() == 0 else None
