@@ -20,7 +20,7 @@ from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 
 from tests.conftest import Connect, runner
-from tests.endpoints import Endpoint, Received, answer, refusal
+from tests.endpoints import Endpoint, Received, answer, refusal, silence
 from tests.errors import raises
 from tests.unit.services import ROLES, instance, metadata
 
@@ -228,6 +228,22 @@ def test_waiting_for_the_backend_that_asks_ends_at_an_interrupt(anew: Host, end:
             assert time.monotonic() - started < 0.9
             cancel.cancel()
         assert imds.requests == []
+
+
+def test_terminating_a_backend_that_finds_out_who_it_is_does_not_take_the_server_down(anew: Host) -> None:
+    cluster, _, target = anew
+    target.behaviour = silence
+    with psycopg.connect(cluster.dsn(), autocommit=True) as admin:
+        for delay in range(50, 450, 40):  # ms: while botocore is imported, TLS prepared, the instance asked
+            for path in (cluster.folder / "cache").glob("*/*"):
+                path.unlink()
+            with psycopg.connect(cluster.dsn(), autocommit=True) as session:
+                statement = f"SELECT pg_terminate_backend({session.info.backend_pid})"
+                threading.Timer(delay / 1000, lambda statement=statement: admin.execute(statement)).start()
+                with pytest.raises(psycopg.OperationalError):
+                    session.execute(CALL)
+        assert admin.execute("SELECT 1").fetchone() == (1,)
+    assert "terminated by signal" not in cluster.log.read_text()
 
 
 @pytest.mark.parametrize("seconds", [7200, -7200])
