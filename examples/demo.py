@@ -24,6 +24,7 @@ def main() -> int:
     with stage(sorted({path.parent for path in EXAMPLES.glob("*/*.sql")})) as here:
         if playground:
             return play(here)
+        temperature.prepare(here)
         print("A local AWS answers, and a throw-away PostgreSQL runs as on an EC2 instance in it:")
         print("its role and region come from the instance metadata, nothing is configured.\n")
         here.psql("CREATE EXTENSION awslambda CASCADE;\n")

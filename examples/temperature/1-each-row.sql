@@ -3,7 +3,7 @@ CREATE TABLE temp_reading (reading_time timestamp, reading_value numeric);
 
 CREATE FUNCTION temp_reading_trigger() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM awslambda_fn_async('lambdaTempReadingTrigger', to_jsonb(NEW));
+  PERFORM awslambda_fn_async('lambdaTempReadingTrigger', to_jsonb(NEW) || jsonb_build_object('id', gen_random_uuid()));
   RETURN NULL;
 END
 $$;

@@ -3,7 +3,8 @@ CREATE TABLE temp_reading_committed (reading_time timestamp, reading_value numer
 
 CREATE FUNCTION temp_reading_committed_trigger() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM awslambda_fn_on_commit('lambdaTempReadingTrigger', to_jsonb(NEW) || '{"metric": "After Commit"}');
+  PERFORM awslambda_fn_on_commit(
+    'lambdaTempReadingTrigger', to_jsonb(NEW) || jsonb_build_object('id', gen_random_uuid(), 'metric', 'After Commit'));
   RETURN NULL;
 END
 $$;

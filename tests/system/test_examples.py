@@ -75,18 +75,20 @@ def test_a_reading_that_comes_again_counts_once_in_any_process() -> None:
         temperature.prepare(Stage(aws, cluster))
         functions, now = aws.client("lambda"), datetime.datetime.now(datetime.timezone.utc)
         minute = now.replace(second=0, microsecond=0, tzinfo=None).isoformat()
-        records = [
-            {"eventID": str(number), "new": {"reading_time": minute, "reading_value": number}} for number in range(200)
-        ]
-        for description in ("one", "another"):  # which makes new processes
-            functions.update_function_configuration(FunctionName="lambdaTempReadingBatch", Description=description)
-            answer = functions.invoke(FunctionName="lambdaTempReadingBatch", Payload=json.dumps({"Records": records}))
-            assert "FunctionError" not in answer, answer["Payload"].read()
-        [point] = aws.client("cloudwatch").get_metric_statistics(
-            Namespace=temperature.NAMESPACE, MetricName="In Batches", Statistics=["SampleCount", "Maximum"], Period=60,
-            StartTime=now - datetime.timedelta(minutes=5), EndTime=now + datetime.timedelta(minutes=5),
-        )["Datapoints"]  # fmt: skip
-        assert (point["SampleCount"], point["Maximum"]) == (200, 199)
+        readings = [{"reading_time": minute, "reading_value": number} for number in range(200)]
+        batch = {"Records": [{"eventID": str(number), "new": reading} for number, reading in enumerate(readings)]}
+        single = {**readings[7], "id": "7"}
+        for name, event in (("lambdaTempReadingBatch", batch), ("lambdaTempReadingTrigger", single)):
+            for description in ("one", "another"):  # which makes new processes
+                functions.update_function_configuration(FunctionName=name, Description=description)
+                answer = functions.invoke(FunctionName=name, Payload=json.dumps(event))
+                assert "FunctionError" not in answer, answer["Payload"].read()
+        for metric, wanted in (("In Batches", (200, 199)), ("Temperature Reading", (1, 7))):
+            [point] = aws.client("cloudwatch").get_metric_statistics(
+                Namespace=temperature.NAMESPACE, MetricName=metric, Statistics=["SampleCount", "Maximum"], Period=60,
+                StartTime=now - datetime.timedelta(minutes=5), EndTime=now + datetime.timedelta(minutes=5),
+            )["Datapoints"]  # fmt: skip
+            assert (point["SampleCount"], point["Maximum"]) == wanted
 
 
 def test_of_two_sessions_on_one_row_completion_tells_who_won_and_intention_who_tried() -> None:
