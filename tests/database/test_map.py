@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from awslambda_local.cluster import Cluster
 
 from tests.conftest import FUNCTIONS, Connect, runner
 from tests.docs.markdown import ROOT, Document
@@ -445,3 +446,32 @@ def test_it_works_in_a_subtransaction_a_trigger_and_a_database_of_another_encodi
                 assert mapped(latin, "payload", "echo", ["ä", "grün"]) == [("ä",), ("grün",)]
         finally:
             admin.execute("DROP DATABASE map_in_latin1 WITH (FORCE)")
+
+
+@pytest.mark.slow
+def test_sessions_that_are_terminated_in_the_middle_of_tls_do_not_take_the_server_down(
+    endpoint: Start, certificate: Path
+) -> None:
+    """The end of a session ends OpenSSL, which its helper threads are using all the time."""
+    target = endpoint(answer(body="ok"), certificate=certificate)
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with Cluster(keys) as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as admin:
+        sql = runner(admin)
+        sql("CREATE EXTENSION awslambda CASCADE")
+        make_server(sql, "aws", endpoint_url=target.url, ca_bundle=str(certificate))
+        for round_ in range(12):
+            victims = [psycopg.connect(cluster.dsn(), autocommit=True) for _ in range(3)]
+            threads = [threading.Thread(target=until_terminated, args=(victim,)) for victim in victims]
+            for thread in threads:
+                thread.start()
+            for number, victim in enumerate(victims):
+                time.sleep(0.15 + 0.02 * round_ if number == 0 else 0.03)  # while it connects, and while it calls
+                sql("SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
+            for thread in threads:
+                thread.join()
+        assert "terminated by signal" not in cluster.log.read_text()
+
+
+def until_terminated(session: psycopg.Connection[Any]) -> None:
+    with contextlib.suppress(psycopg.OperationalError), session:
+        session.execute("SELECT count(*) FROM awslambda.map('f', array_fill('1'::jsonb, ARRAY[100000]))")

@@ -27,7 +27,7 @@ from awslambda import errors, signing
 from awslambda.cache import Cache, place
 from awslambda.connection import Endpoint, Proxy
 from awslambda.settings import Settings
-from awslambda.waits import Wait
+from awslambda.waits import Wait, in_openssl
 
 if TYPE_CHECKING:
     import datetime
@@ -194,7 +194,8 @@ class Identity:
     def sign(self, request: signing.Request, wait: Wait) -> dict[str, str]:
         """The headers of a request with its Signature Version 4."""
         access_key, secret_key, token = self.frozen_credentials(wait)[:3]
-        return signing.sign(request, access_key, secret_key, token, signing.clock.now())
+        with in_openssl():  # which has the hashes
+            return signing.sign(request, access_key, secret_key, token, signing.clock.now())
 
     def frozen_credentials(self, wait: Wait) -> Any:
         """Access key, secret and token, refreshed before they expire."""

@@ -27,6 +27,7 @@ from awslambda.connection import Connections
 from awslambda.database import SECONDS, Database, is_data_error, servers_of
 from awslambda.outbox import Batch, Death, Outcome, Result
 from awslambda.settings import Settings
+from awslambda.waits import waiting_for_helpers
 
 SLOTS = range(64)
 PRESENCE = 64  # the lock that all dispatchers share
@@ -173,7 +174,8 @@ class Delivery:
         """Until a batch is done or the next look is due; Postgres may interrupt it."""
         while not self._ready and (left := self._next_look - time.monotonic()) > 0:
             try:
-                self._ready.append(self._done.get(timeout=min(left, 0.02)))
+                with waiting_for_helpers():
+                    self._ready.append(self._done.get(timeout=min(left, 0.02)))
             except queue.Empty:
                 self._database.check_interrupts()
 

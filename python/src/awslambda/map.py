@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Generic, TypeVar
 
 from awslambda import errors
-from awslambda.waits import SLICE, Wait, start_helper
+from awslambda.waits import SLICE, Wait, start_helper, waiting_for_helpers
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -83,7 +83,8 @@ class _Threads(Generic[A, T]):
         while True:
             self._wait.tick()
             try:
-                position, outcome = self._done.get(timeout=SLICE)
+                with waiting_for_helpers():
+                    position, outcome = self._done.get(timeout=SLICE)
             except queue.Empty:
                 continue
             if isinstance(outcome, Exception) and not isinstance(outcome, errors.LambdaError):
@@ -96,8 +97,9 @@ class _Threads(Generic[A, T]):
         for _ in self._threads:
             self._work.put(None)
         end = time.monotonic() + LEAVING
-        for thread in self._threads:
-            thread.join(max(0, end - time.monotonic()))
+        with waiting_for_helpers():
+            for thread in self._threads:
+                thread.join(max(0, end - time.monotonic()))
 
     def _start(self) -> None:
         try:

@@ -16,7 +16,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from awslambda import errors, resources, servers
+from awslambda import errors, resources, servers, waits
 from awslambda import invoke as lambda_
 from awslambda import settings as settings_
 from awslambda.connection import Connections
@@ -38,6 +38,7 @@ class Backend:
     """What one session keeps between calls: plans, connections and parsed options."""
 
     def __init__(self, plpy: Any) -> None:
+        waits.keep_openssl()
         self.plpy = plpy
         self.database = PlpyDatabase(plpy)
         self.connections = Connections()

@@ -9,17 +9,30 @@ import ssl
 from typing import Any, cast
 
 from awslambda.connection import ConnectError, InSlices
-from awslambda.waits import Wait
+from awslambda.waits import Wait, in_openssl
 
 
 class TlsSocket(InSlices, ssl.SSLSocket):
     """A non-blocking socket, as connection's PlainSocket, that speaks TLS."""
 
     def recv_into(self, *args: Any) -> int:
-        return self.in_slices(super().recv_into, *args)
+        return self.in_slices(self._received, *args)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        self.send_all(super().send, data)
+        self.send_all(self._sent, data)
+
+    def step_of_handshake(self) -> None:
+        """As far as it goes without waiting."""
+        with in_openssl():
+            self.do_handshake()
+
+    def _received(self, *args: Any) -> int:
+        with in_openssl():
+            return super().recv_into(*args)
+
+    def _sent(self, data: Any) -> int:
+        with in_openssl():
+            return super().send(data)
 
     def awaited(self, error: OSError, events: int) -> int:
         """As InSlices says: TLS may have to read in order to write, and the other way round."""
@@ -36,7 +49,7 @@ def wrapped(plain: socket.socket, host: str, ca_bundle: str, wait: Wait) -> TlsS
     sock = cast(TlsSocket, context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False))
     try:
         sock.wait = wait
-        sock.in_slices(sock.do_handshake)
+        sock.in_slices(sock.step_of_handshake)
         return sock
     except ssl.SSLError as error:
         sock.close()
@@ -54,7 +67,8 @@ def _context(ca_bundle: str) -> ssl.SSLContext:
     try:
         key = (ca_bundle, os.stat(ca_bundle).st_mtime_ns)  # noqa: PTH116
         if key not in _contexts:
-            context = ssl.create_default_context(cafile=ca_bundle)
+            with in_openssl():
+                context = ssl.create_default_context(cafile=ca_bundle)
             context.sslsocket_class = TlsSocket
             _contexts[key] = context
         return _contexts[key]

@@ -12,12 +12,43 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 SLICE = 0.02  # seconds: how late an interrupt can be noticed
+
+# Who is in OpenSSL. A session may end wherever Postgres's code runs, and takes OpenSSL down with it: a helper thread
+# that is in the middle of that crashes, and with it the server. So a backend's main thread has it unless it waits.
+_openssl = threading.Lock()
+_main_threads: list[int] = []  # that of a backend
+
+
+def keep_openssl() -> None:
+    """For a backend's main thread, before it has helper threads."""
+    if not _main_threads:
+        _openssl.acquire()
+        _main_threads.append(threading.get_ident())
+
+
+def in_openssl() -> AbstractContextManager[Any]:
+    """What calls OpenSSL does so in here; no waiting."""
+    return nullcontext() if threading.get_ident() in _main_threads or not _main_threads else _openssl
+
+
+@contextmanager
+def waiting_for_helpers() -> Iterator[None]:
+    """The main thread waits in Python: helper threads may be in OpenSSL."""
+    if threading.get_ident() not in _main_threads:
+        yield
+        return
+    _openssl.release()
+    try:
+        yield
+    finally:
+        _openssl.acquire()
 
 
 class Wait:
@@ -64,8 +95,11 @@ class Wait:
         left behind: `work` must not touch anything that is used again then."""
         helper = _Helper(work)
         _start(helper)
-        while not helper.done.wait(min(self.tick(), SLICE)):
-            pass
+        done = False
+        while not done:
+            left = min(self.tick(), SLICE)
+            with waiting_for_helpers():
+                done = helper.done.wait(left)
         if isinstance(helper.outcome, BaseException):
             raise helper.outcome
         return helper.outcome[0]
