@@ -419,3 +419,16 @@ def test_a_cache_that_others_can_read_is_not_used(backend: Backend, process: Pro
     assert [key(backend()) for _ in range(2)] == ["AKIDFIRST"] * 2
     assert process.runs == 2
     assert list(folder.iterdir()) == []
+
+
+def test_who_fails_takes_what_another_one_has_found_meanwhile(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who, other = backend(), backend()
+
+    def fail(_: Wait) -> None:
+        other._cache.put("region", {"name": "eu-west-1", "source": "instance metadata"})
+        raise errors.RegionUnknown
+
+    monkeypatch.setattr(who, "_find_region", fail)
+    assert who.region(wait()) == ("eu-west-1", "instance metadata")

@@ -155,7 +155,12 @@ class Identity:
         with self._cache.lock(name, wait):
             found = self._cache.get(name, fields)
             if not found:
-                found = find()
+                try:
+                    found = find()
+                except errors.LambdaError:  # and nobody else has found it meanwhile
+                    if found := self._cache.get(name, fields):
+                        return found
+                    raise
                 self._cache.put(name, found)
         return found
 
@@ -229,6 +234,8 @@ class Identity:
                 now = _Kept.of(found[0], self.credentials_source, self.credentials_expiry)
             except errors.LambdaError:
                 if not spare:
+                    if found := _usable(self._kept()):
+                        return found
                     raise
                 now = spare.for_a_while()
                 found = Credentials(*spare.keys), now.again
