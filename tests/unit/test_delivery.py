@@ -367,6 +367,19 @@ def test_records_are_delivered(server: Server, answer: list[Any]) -> None:
     assert one.counters == {"delivered": 3, "failed": 0, "dead": 0}
 
 
+def test_it_is_over_when_every_slot_is_somebodys(server: Server, answer: list[Any]) -> None:
+    """Of three that drain, the first to end leaves slots that nobody has yet, and records in them."""
+    one, two = Dispatcher(server), Dispatcher(server)
+    rounds(server, [one, two], 20)
+    assert one.is_over() and two.is_over()
+    two.close()
+    assert one.idle and not one.is_over()
+    rounds(server, [one], 1)
+    assert len(one._slots) == 64 and one.is_over()
+    one._leaving = {1}
+    assert not one.is_over()
+
+
 def test_no_more_is_in_flight_than_the_concurrency(server: Server, answer: list[Any]) -> None:
     one = Dispatcher(server, concurrency=3)
     rounds(server, [one], 1)

@@ -51,6 +51,9 @@ class FakeDelivery:
         self.counters = {"delivered": 0, "failed": 0, "dead": 0}
         self.seen: list[bool] = []
 
+    def is_over(self) -> bool:
+        return self.idle
+
     def step(self) -> None:
         self.seen.append(self.stopping)
         if self.steps:

@@ -145,7 +145,16 @@ class Delivery:
     @property
     def idle(self) -> bool:
         """Nothing is in flight, and the last look found nothing that could be sent now."""
-        return not self.in_flight and bool(self._slots) and self._outbox.is_idle(time.monotonic())
+        return not self.in_flight and bool(self._slots) and not self._leaving and self._outbox.is_idle(time.monotonic())
+
+    def is_over(self) -> bool:
+        """Idle, and every slot is somebody's: what another dispatcher left when it ended is taken first."""
+        if not self.idle:
+            return False
+        if len(json.loads(self._database.fetch(SLOT_STATE)[0]["taken"])) == len(SLOTS):
+            return True
+        self._next_claim = 0.0
+        return False
 
     def step(self) -> None:
         """One round on the database's connection."""

@@ -194,7 +194,7 @@ class Dispatcher:
                 if delivery.stopping and delivery.in_flight == 0:
                     delivery.step()  # what finished is settled
                     return
-                if self.options.until == "drain" and delivery.idle:
+                if self.options.until == "drain" and delivery.is_over():
                     return
                 delivery.stopping = delivery.stopping or self.options.until == "once"
                 delivery.wait()

@@ -364,7 +364,7 @@ def dispatch(backend: Backend, max_duration: str | None) -> None:
     database.fetch("SELECT awslambda._check_home()")
     session = delivery.Delivery(database, CONCURRENCY, waits.start_helper)
     try:
-        while not (session.idle or (session.stopping and not session.in_flight)):
+        while not (session.is_over() or (session.stopping and not session.in_flight)):
             session.step()
             session.wait()
             session.stopping = session.stopping or time.monotonic() >= end
