@@ -69,7 +69,7 @@ class Router:
                 except NotFound as error:
                     raise NotFoundError(str(error)) from None
                 except psycopg.DataError as error:
-                    raise BadRequestError(error.diag.message_primary or "a value is none of its type") from None
+                    raise BadRequestError(error.diag.message_primary or str(error)) from None
                 return Response(status, "application/json", json.dumps(body, default=str))
 
             self._rest.route(re.sub(r"{(\w+)}", r"<\1>", path), method=[method])(answer)
@@ -92,8 +92,12 @@ class Router:
         return declare
 
     def handle(self, event: dict[str, Any], context: Any) -> Any:
-        """The function's handler: an event of AppSync has `info`, one of API Gateway has not."""
-        return self._graphql(event, context) if "info" in event else self._rest(event, context)
+        """The function's handler: an event of AppSync has `info`, one of API Gateway `httpMethod`."""
+        if "info" in event:
+            return self._graphql(event, context)
+        if "httpMethod" in event:
+            return self._rest(event, context)
+        raise ValueError("the event is neither API Gateway's, with httpMethod, nor AppSync's, with info")
 
 
 def _members(body: str | None) -> dict[str, Any]:
