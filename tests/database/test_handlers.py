@@ -247,6 +247,21 @@ def test_a_field_has_what_its_function_returns_or_raises(handlers: Any) -> None:
         handle({}, None)
 
 
+def test_a_route_and_a_field_of_a_coroutine_have_what_it_returns(handlers: Any, sql: Sql) -> None:
+    router = handlers.Router()
+
+    @router.rest("POST", "/students")
+    @router.graphql("Mutation", "addStudent")
+    @handlers.transaction
+    async def add_student(connection: Any, name: str) -> Any:
+        return add(connection, name)
+
+    assert json.loads(router.handle(rest("POST", "/students", '{"name": "ada"}'), None)["body"]) == {"name": "ada"}
+    field = {"info": {"parentTypeName": "Mutation", "fieldName": "addStudent"}, "arguments": {"name": "eve"}}
+    assert router.handle(field, None) == {"name": "eve"}
+    assert sql(NAMES) == ["emmy", "ada", "eve"]
+
+
 def test_schema_and_decorators_must_agree(handlers: Any) -> None:
     template = importlib.import_module(f"{PACKAGE}.template")
     router = handlers.Router()
