@@ -143,7 +143,9 @@ class Account:
     def invoke(self, function: str, payload: str) -> tuple[str, str | None]:
         """Its answer, and the kind of its error."""
         # A function runs for 15 minutes at most; a retry after a time-out would call it again.
-        functions = self.client("lambda", Config(read_timeout=910, retries={"total_max_attempts": 1}))
+        functions = self.client(
+            "lambda", Config(read_timeout=910, tcp_keepalive=True, retries={"total_max_attempts": 1})
+        )
         try:
             answer = functions.invoke(FunctionName=function, Payload=payload.encode())
         except functions.exceptions.ResourceNotFoundException:
