@@ -154,9 +154,13 @@ def test_a_plain_function_does_not_join_a_transaction_that_another_coroutine_awa
     async def invocation() -> list[Any]:
         return await asyncio.gather(slowly(), plain(), return_exceptions=True)
 
-    _, refused = asyncio.run(invocation())
-    assert isinstance(refused, RuntimeError) and "another transaction is open" in str(refused)
-    assert sql(NAMES) == ["emmy", "slow"]
+    @handlers.transaction
+    async def outer(connection: Any) -> list[Any]:
+        return await invocation()
+
+    for refused in (asyncio.run(invocation())[1], asyncio.run(outer())[1]):
+        assert isinstance(refused, RuntimeError) and "another transaction is open" in str(refused)
+    assert sql(NAMES) == ["emmy", "slow", "slow"]
 
 
 def test_an_order_that_is_gone_has_no_score(handlers: Any, sql: Sql) -> None:

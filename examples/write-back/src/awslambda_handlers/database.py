@@ -27,6 +27,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 CONNECT_TIMEOUT = 5  # seconds; also until a server that acknowledges nothing is taken for gone
+BUSY = "another transaction is open, and there is one connection"
 
 _connection: psycopg.Connection[dict[str, Any]] | None = None
 # In a transaction: the lock of those inside it, of which each coroutine is a savepoint.
@@ -51,6 +52,8 @@ def transaction(function: Callable[..., Any]) -> Callable[..., Any]:
                 return await function(connection, *arguments, **named)
 
     def called(*arguments: Any, **named: Any) -> Any:
+        if (inner := _inner.get()) and inner.locked():
+            raise RuntimeError(BUSY)
         with _entered() as connection:
             return function(connection, *arguments, **named)
 
@@ -87,7 +90,7 @@ def connected() -> psycopg.Connection[dict[str, Any]]:
     global _connection  # noqa: PLW0603 - of the process, as its promise is
     if _connection is not None:
         if _connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
-            raise RuntimeError("another transaction is open, and there is one connection")
+            raise RuntimeError(BUSY)
         try:
             _connection.execute("SELECT")
         except psycopg.OperationalError:
