@@ -59,7 +59,7 @@ class Account:
         return self.create(self.translated(template, parameters), name, parameters)
 
     def create(self, template: dict[str, Any], name: str, parameters: dict[str, str]) -> dict[str, str]:
-        """Makes or changes a stack of a plain template, and waits for it."""
+        """Makes or changes a stack of a plain template, and waits for it. Parameters that are not given stay."""
         formation = self.client("cloudformation")
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
         call = {
@@ -73,6 +73,10 @@ class Account:
             done = "stack_create_complete"
         except formation.exceptions.AlreadyExistsException:
             done = "stack_update_complete"
+            [stack] = formation.describe_stacks(StackName=name)["Stacks"]
+            had = {parameter["ParameterKey"] for parameter in stack.get("Parameters", [])}
+            kept = sorted(had & template.get("Parameters", {}).keys() - parameters.keys())
+            call["Parameters"] = given + [{"ParameterKey": key, "UsePreviousValue": True} for key in kept]
             try:
                 formation.update_stack(**call)
             except ClientError as error:
