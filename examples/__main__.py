@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 
 from examples.stage import EXAMPLES, Stage, end_with_terminal, stage
 
@@ -34,7 +35,21 @@ def play(here: Stage, name: str) -> bool:
     if not all(went):
         print("A statement has failed, see above: the rest is not to be waited for.", file=sys.stderr)
         return False
-    return local is None or bool(local.show(here))
+    if local is None or local.show(here):
+        return True
+    print("Not all that should has arrived. What functions raised, by their logs:", file=sys.stderr)
+    for line in raised(here):
+        print(f"   {line}", file=sys.stderr)
+    return False
+
+
+def raised(here: Stage) -> Iterator[str]:
+    """The errors in the functions' logs, each by its first line."""
+    logs = here.aws.client("logs")
+    for group in logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/")["logGroups"]:
+        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+            if event["message"].startswith("[ERROR]"):
+                yield f"{group['logGroupName']}: {event['message'].splitlines()[0]}"
 
 
 if __name__ == "__main__":

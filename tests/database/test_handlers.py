@@ -15,6 +15,8 @@ import pytest
 from awslambda_local import LocalAWS
 from awslambda_local.cluster import Cluster
 
+from examples.stage import outside
+
 Sql = Callable[..., Any]
 PACKAGE = "awslambda_handlers"
 SOURCE = Path(__file__).parents[2] / "examples" / "write-back" / "src"
@@ -81,6 +83,31 @@ def test_a_call_inside_a_transaction_is_a_savepoint_of_it(handlers: Any, sql: Sq
     assert sql(NAMES) == ["emmy", "outer"]
 
 
+def test_an_error_of_sql_that_is_caught_cannot_pass_for_a_commit(handlers: Any, sql: Sql) -> None:
+    """PostgreSQL rolls back then, whatever is asked for, and says so in no error."""
+
+    @handlers.transaction
+    def careless(connection: Any) -> str:
+        add(connection, "ada")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / 0")
+        return "done"
+
+    with pytest.raises(RuntimeError, match="nothing of it can be committed"):
+        careless()
+    assert handlers.transaction(add)("eve") == {"name": "eve"}
+    assert sql(NAMES) == ["emmy", "eve"]
+
+
+def test_a_commit_that_fails_is_an_error_and_the_next_invocation_goes_on(handlers: Any, sql: Sql) -> None:
+    sql("ALTER TABLE student ADD UNIQUE (name) DEFERRABLE INITIALLY DEFERRED")
+    insert = handlers.transaction(add)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        insert("emmy")
+    insert("eve")
+    assert sql(NAMES) == ["emmy", "eve"]
+
+
 def test_coroutines_have_the_connection_one_after_the_other(handlers: Any, sql: Sql) -> None:
     @handlers.transaction
     async def slowly(connection: Any, name: str, fails: bool = False) -> str:
@@ -99,16 +126,73 @@ def test_coroutines_have_the_connection_one_after_the_other(handlers: Any, sql: 
     assert sql(NAMES) == ["emmy", "a", "c", "a", "c"]
 
 
+def test_coroutines_inside_a_transaction_are_savepoints_one_after_the_other(handlers: Any, sql: Sql) -> None:
+    @handlers.transaction
+    async def slowly(connection: Any, name: str, seconds: float, fails: bool) -> None:
+        add(connection, name)
+        await asyncio.sleep(seconds)
+        add(connection, name, fails=fails)
+
+    @handlers.transaction
+    async def both(connection: Any) -> None:
+        done = await asyncio.gather(slowly("a", 0.02, True), slowly("b", 0.01, False), return_exceptions=True)
+        assert [type(one) for one in done] == [ValueError, type(None)]
+
+    asyncio.run(both())
+    assert sql(NAMES) == ["emmy", "b", "b"]
+
+
+def test_a_plain_function_does_not_join_a_transaction_that_another_coroutine_awaits(handlers: Any, sql: Sql) -> None:
+    @handlers.transaction
+    async def slowly(connection: Any) -> None:
+        add(connection, "slow")
+        await asyncio.sleep(0.01)
+
+    async def plain() -> None:
+        handlers.transaction(add)("plain")
+
+    async def invocation() -> list[Any]:
+        return await asyncio.gather(slowly(), plain(), return_exceptions=True)
+
+    @handlers.transaction
+    async def outer(connection: Any) -> list[Any]:
+        return await invocation()
+
+    for refused in (asyncio.run(invocation())[1], asyncio.run(outer())[1]):
+        assert isinstance(refused, RuntimeError) and "another transaction is open" in str(refused)
+    assert sql(NAMES) == ["emmy", "slow", "slow"]
+
+
+def test_an_order_that_is_gone_has_no_score(handlers: Any, sql: Sql) -> None:
+    """Delivery is after commit: its batch must not fail for ever."""
+    sql("CREATE TABLE orders (id int PRIMARY KEY, customer text, amount numeric, is_scored boolean DEFAULT false)")
+    sql("CREATE TABLE order_score (order_id int PRIMARY KEY REFERENCES orders, score numeric NOT NULL)")
+    sql("INSERT INTO orders VALUES (2, 'isaac', 25)")
+    records = [{"key": {"id": number}, "new": {"id": number, "customer": "isaac", "amount": 25}} for number in (1, 2)]
+    importlib.import_module("score_order").lambda_handler({"Records": records}, None)
+    assert sql("SELECT array_agg(order_id) FROM order_score") == [2]
+
+
+def test_a_secret_that_is_missing_or_is_no_json_is_said_in_words(
+    handlers: Any, aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**outside(aws), "DATABASE_SECRET": "not-there"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match=r"'not-there' of DATABASE_SECRET cannot be read: .*can't find"):
+        handlers.transaction(add)("ada")
+    monkeypatch.setenv("DATABASE_SECRET", "not-json")
+    aws.client("secretsmanager").create_secret(Name="not-json", SecretString="of-the-secret")
+    with pytest.raises(RuntimeError, match="'not-json' of DATABASE_SECRET cannot be read: Expecting value"):
+        handlers.transaction(add)("ada")
+
+
 def test_a_secret_is_asked_for_at_each_connect(
     handlers: Any, sql: Sql, cluster: Cluster, aws: LocalAWS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = {"host": str(cluster.folder), "port": cluster.port, "dbname": sql("SELECT current_database()")}
     for variable in ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER"):
         monkeypatch.delenv(variable)
-    for name, value in (
-        ("AWS_ENDPOINT_URL", aws.endpoint_url), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"),
-        ("AWS_DEFAULT_REGION", aws.region), ("DATABASE_SECRET", where["dbname"]), ("NO_PROXY", "127.0.0.1"),
-    ):  # fmt: skip
+    for name, value in {**outside(aws), "DATABASE_SECRET": where["dbname"]}.items():
         monkeypatch.setenv(name, value)
     secrets = aws.client("secretsmanager")
     sql("CREATE ROLE one LOGIN")
@@ -163,6 +247,23 @@ def test_a_field_has_what_its_function_returns_or_raises(handlers: Any) -> None:
     assert [one["name"] for one in ask("Query", "students")] == ["emmy", "ada"]
     with pytest.raises(handlers.NotFound, match="no student 7"):
         ask("Query", "student", id="7")
+    with pytest.raises(ValueError, match="neither API Gateway's, with httpMethod, nor AppSync's"):
+        handle({}, None)
+
+
+def test_a_route_and_a_field_of_a_coroutine_have_what_it_returns(handlers: Any, sql: Sql) -> None:
+    router = handlers.Router()
+
+    @router.rest("POST", "/students")
+    @router.graphql("Mutation", "addStudent")
+    @handlers.transaction
+    async def add_student(connection: Any, name: str) -> Any:
+        return add(connection, name)
+
+    assert json.loads(router.handle(rest("POST", "/students", '{"name": "ada"}'), None)["body"]) == {"name": "ada"}
+    field = {"info": {"parentTypeName": "Mutation", "fieldName": "addStudent"}, "arguments": {"name": "eve"}}
+    assert router.handle(field, None) == {"name": "eve"}
+    assert sql(NAMES) == ["emmy", "ada", "eve"]
 
 
 def test_schema_and_decorators_must_agree(handlers: Any) -> None:
@@ -175,6 +276,18 @@ def test_schema_and_decorators_must_agree(handlers: Any) -> None:
         template.check("type Query { students: Int, teacher: Int }", router.routes)
 
 
+def test_paths_that_look_alike_are_resources_of_their_own(handlers: Any) -> None:
+    template = importlib.import_module(f"{PACKAGE}.template")
+    router = handlers.Router()
+    for path in ("/", "/students/id", "/students/{id}"):
+        router.rest("GET", path)(lambda: None)
+    made = template._rest({"Students": router.routes})
+    parts = [one["Properties"]["PathPart"] for one in made.values() if one["Type"] == "AWS::ApiGateway::Resource"]
+    assert sorted(parts) == ["id", "students", "{id}"]
+    methods = [one["Properties"] for one in made.values() if one["Type"] == "AWS::ApiGateway::Method"]
+    assert len(methods) == 3 and methods[0]["ResourceId"] == {"Fn::GetAtt": ["Api", "RootResourceId"]}
+
+
 def test_a_token_of_iam_is_for_host_port_and_user_over_tls(handlers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_DEFAULT_REGION", "eu-west-1"),
@@ -183,4 +296,6 @@ def test_a_token_of_iam_is_for_host_port_and_user_over_tls(handlers: Any, monkey
         monkeypatch.setenv(name, value)
     found = sys.modules[f"{PACKAGE}.database"]._credentials()
     assert found["sslmode"] == "require"
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    assert sys.modules[f"{PACKAGE}.database"]._credentials()["sslmode"] == "verify-full"
     assert found["password"].startswith("db.example.com:5433/?Action=connect&DBUser=functions&")

@@ -69,6 +69,18 @@ def test_a_role_that_is_missing_is_said_in_words(capfd: pytest.CaptureFixture[st
     assert "credentials" in capfd.readouterr().out
 
 
+def test_a_table_that_is_missing_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    temperature = importlib.import_module("examples.temperature.local")
+    monkeypatch.setattr(temperature, "prepare", lambda here: [])
+    monkeypatch.setattr(temperature, "show", lambda here: False)  # after its half a minute
+    with LocalAWS(deploy=[EXAMPLES / "temperature"]) as aws, Cluster(aws.environment) as cluster:
+        assert not examples.__main__.play(Stage(aws, cluster), "temperature")
+    words = r"/aws/lambda/lambdaTempReadingBatch: \[ERROR\] ResourceNotFoundException: .*PutItem"
+    assert re.search(words, capfd.readouterr().err)
+
+
 def test_a_reading_that_comes_again_counts_once_in_any_process() -> None:
     with LocalAWS(deploy=[EXAMPLES / "temperature"]) as aws, Cluster(aws.environment) as cluster:
         temperature = importlib.import_module("examples.temperature.local")

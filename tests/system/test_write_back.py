@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +94,8 @@ def test_functions_are_invoked_and_their_logs_followed(make: Make, secret: None,
     assert done.returncode != 0 and json.loads(done.stdout)["errorType"] == "KeyError"
     done = make("invoke", "FUNCTION=none")
     assert done.returncode != 0 and "there is no function 'none-test' in us-east-1" in done.stderr
+    done = make("tail", "FUNCTION=none")
+    assert done.returncode != 0 and "there is no function 'none-test' in us-east-1" in done.stderr
     command = ["make", "--silent", "-C", str(FOLDER), "STAGE=test", "tail", "FUNCTION=score-order"]
     with subprocess.Popen(
         command, env={**os.environ, **outside(aws)}, stdout=subprocess.PIPE, text=True,
@@ -109,6 +113,10 @@ def test_a_function_runs_in_this_process(make: Make, secret: None, sql: Sql) -> 
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
     done = make("run-local", "PAYLOAD={")
     assert "the payload is not JSON" in done.stderr
+    done = make("run-local", 'PAYLOAD={"price": "$5"')
+    assert "Expecting ',' delimiter" in done.stderr and "column 15" in done.stderr, "a dollar has gone"
+    done = make("run-local", "FUNCTION=none")
+    assert done.returncode != 0 and done.stderr.startswith("there is no function 'none'")
 
 
 def test_a_stage_is_deployed_again_and_has_what_the_decorators_declare(make: Make, aws: LocalAWS) -> None:
@@ -140,6 +148,22 @@ def test_the_template_of_a_stage_is_what_cloudformation_takes(make: Make) -> Non
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("stage", ["", "my_stage", "my stage"])
+def test_a_stage_that_names_cannot_have_is_said_in_words(make: Make, stage: str) -> None:
+    done = make("build", f"STAGE={stage}")
+    assert done.returncode != 0 and f"hyphens; this is '{stage}'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_build_without_its_requirements_fails_again(make: Make, tmp_path: Path) -> None:
+    """Half a folder of them must not pass for all."""
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("psycopg==0.0.0\n")
+    for _ in range(2):
+        done = make("build", f"REQUIREMENTS={requirements}", "PLATFORM=any", "PYTHON=" + sys.executable)
+        assert done.returncode != 0 and "psycopg==0.0.0" in done.stderr
 
 
 def test_a_build_has_what_lambdas_machines_need(make: Make) -> None:

@@ -17,7 +17,7 @@ THRESHOLD = 80
 METRICS = ("Temperature Reading", "After Commit", "In Batches")
 NAMESPACE = "Temperature Monitoring Database App"
 BUCKET = "temperature-123456789012"
-COPY = f"COPY rs_temp_reading FROM 's3://{BUCKET}/{{}}' IAM_ROLE default FORMAT AS JSON 'auto';"
+COPY = f"COPY rs_temp_reading FROM 's3://{BUCKET}/{{}}' IAM_ROLE default FORMAT AS JSON 'auto' TIMEFORMAT 'auto';"
 
 
 def prepare(here: Stage) -> list[str]:

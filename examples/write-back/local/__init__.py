@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import Any
 
 from examples.stage import EXAMPLES, Stage, outside
@@ -28,8 +29,10 @@ def make(here: Stage, *arguments: str) -> str:
     """Runs the example's own make against the local AWS."""
     done = subprocess.run(
         ["make", "--silent", "-C", str(FOLDER), "STAGE=local", *arguments],
-        env={**os.environ, **outside(here.aws)}, stdout=subprocess.PIPE, text=True, check=True,
+        env={**os.environ, **outside(here.aws)}, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"make {arguments[0]} has failed: {done.stdout}")
     return done.stdout
 
 

@@ -1,6 +1,7 @@
 """Scores new orders, and writes the scores back: it is called with batches of an event source mapping.
 
-Delivery is at least once, so a score is written so that it can be written again: a second time changes nothing.
+Delivery is at least once, so a score is written so that it can be written again: a second time changes nothing. It is
+also after commit, so an order may be gone by now, and has no score then.
 """
 
 from awslambda_handlers import transaction
@@ -19,7 +20,7 @@ def write(connection, orders):
         scored = {"id": order["id"], "score": len(order["customer"]) + float(order["amount"]) / 10}
         written += connection.execute(
             """
-            INSERT INTO order_score AS s (order_id, score) VALUES (%(id)s, %(score)s)
+            INSERT INTO order_score AS s (order_id, score) SELECT id, %(score)s FROM orders WHERE id = %(id)s
             ON CONFLICT (order_id) DO UPDATE SET score = excluded.score WHERE s.score <> excluded.score
             """,
             scored,

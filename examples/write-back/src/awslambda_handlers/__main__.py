@@ -25,7 +25,13 @@ def main(module: str, payload: str = "{}") -> None:
         event = json.loads(payload)
     except ValueError as error:
         sys.exit(f"the payload is not JSON: {error}")
-    print(json.dumps(importlib.import_module(module).lambda_handler(event, Context(module)), default=str))
+    try:
+        handler = importlib.import_module(module).lambda_handler
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        sys.exit(f"there is no function {module!r}")
+    print(json.dumps(handler(event, Context(module)), default=str))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@
 
     lambda_handler = router.handle
 
-Path, query and the members of a JSON body are the function's arguments by name, as a field's arguments are. Powertools
-does the routing; what is declared is kept in `routes`, from which the template is written.
+Path, query and the members of a JSON body are the function's arguments by name, as a field's arguments are. An
+`async def` is run to its end. Powertools does the routing; what is declared is kept in `routes`, from which the
+template is written.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -65,11 +67,11 @@ class Router:
                 except TypeError as error:
                     raise BadRequestError(str(error)) from None
                 try:
-                    body = function(**given)
+                    body = _returned(function, given)
                 except NotFound as error:
                     raise NotFoundError(str(error)) from None
                 except psycopg.DataError as error:
-                    raise BadRequestError(error.diag.message_primary or "a value is none of its type") from None
+                    raise BadRequestError(error.diag.message_primary or str(error)) from None
                 return Response(status, "application/json", json.dumps(body, default=str))
 
             self._rest.route(re.sub(r"{(\w+)}", r"<\1>", path), method=[method])(answer)
@@ -84,7 +86,7 @@ class Router:
             self.routes.append(Field(type_name, name))
 
             def answer(**given: Any) -> Any:
-                return json.loads(json.dumps(function(**given), default=str))
+                return json.loads(json.dumps(_returned(function, given), default=str))
 
             self._graphql.resolver(type_name=type_name, field_name=name)(answer)
             return function
@@ -92,8 +94,16 @@ class Router:
         return declare
 
     def handle(self, event: dict[str, Any], context: Any) -> Any:
-        """The function's handler: an event of AppSync has `info`, one of API Gateway has not."""
-        return self._graphql(event, context) if "info" in event else self._rest(event, context)
+        """The function's handler: an event of AppSync has `info`, one of API Gateway `httpMethod`."""
+        if "info" in event:
+            return self._graphql(event, context)
+        if "httpMethod" in event:
+            return self._rest(event, context)
+        raise ValueError("the event is neither API Gateway's, with httpMethod, nor AppSync's, with info")
+
+
+def _returned(function: Callable[..., Any], given: dict[str, Any]) -> Any:
+    return asyncio.run(function(**given)) if inspect.iscoroutinefunction(function) else function(**given)
 
 
 def _members(body: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _rest(routes: dict[str, list[Rest]]) -> dict[str, Any]:
         }  # fmt: skip
         for one in declared:
             where: dict[str, Any] = {"Fn::GetAtt": ["Api", "RootResourceId"]}
-            parts = one.path.strip("/").split("/")
+            parts = [part for part in one.path.split("/") if part]
             for depth, part in enumerate(parts, 1):
                 resource = _logical("path", *parts[:depth])
                 made[resource] = {
@@ -167,7 +168,8 @@ def _sub(text: str) -> dict[str, str]:
 
 
 def _logical(*parts: str) -> str:
-    words = "".join(part if part.isalnum() else " " for part in " ".join(parts)).split()
+    text = " ".join(parts).replace("{", " by ")  # /students/{id} is not /students/id
+    words = "".join(letter if letter.isalnum() else " " for letter in text).split()
     return "".join(word[:1].upper() + word[1:] for word in words)
 
 
@@ -183,7 +185,9 @@ def scan(base: dict[str, Any]) -> dict[str, Router]:
 
 
 def main(stage: str) -> None:
-    """Prints the template."""
+    """Prints the template. The stage is part of names of functions and stack, whose rules it has to follow."""
+    if not re.fullmatch("[A-Za-z0-9-]+", stage):
+        sys.exit(f"a stage has letters, digits and hyphens; this is {stage!r}")
     base = yaml_parse((ROOT / "template.yaml").read_text())
     written = template(stage, base, (ROOT / "schema.graphql").read_text(), scan(base))
     print(json.dumps(written, indent=2))
