@@ -205,7 +205,10 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
   SELECT c.shard_id, c.position, c.sequence_number::text, c.sub_sequence_number,
          extract(epoch FROM c."timestamp")::float8, extract(epoch FROM c.updated_at)::float8,
-         extract(epoch FROM c.done_until)::float8
+         -- What a child has came after all that its parents had, and so after what has been read of them since it was found.
+         extract(epoch FROM greatest(c.done_until, CASE WHEN c.position = 'TRIM_HORIZON' THEN (
+           SELECT max(p.approximate_arrival_timestamp) FROM awslambda._kinesis_checkpoint AS p
+            WHERE p.consumer = c.consumer AND p.stream = c.stream AND p.shard_id = ANY (c.parents)) END))::float8
     FROM awslambda._kinesis_checkpoint AS c
     JOIN awslambda.kinesis_consumer AS v USING (consumer, stream, shard_id)
    WHERE v.state = 'READING' AND c.consumer = $1 AND c.stream = $2 AND ($3 IS NULL OR c.shard_id = $3)
