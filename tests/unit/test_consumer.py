@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -123,14 +123,15 @@ def test_what_was_deleted_is_an_error_or_a_warning(checkpoint: Checkpoint, pages
 
 
 class Followed:
-    """A stream of one shard that is read in two pages; `between` happens after the first."""
+    """A stream of one shard that is read in two pages; `between` happens after the first. It has `oldest` first."""
 
-    def __init__(self, between: Callable[[], None], first: Page) -> None:
+    def __init__(self, between: Callable[[], None], oldest: Page, *records: tuple[int, float]) -> None:
         self.target = resources.stream("s")
         self.region = "us-east-1"
         self.began: list[Position] = []
         self._between = between
-        self._first = first
+        self._oldest = oldest
+        self._records = records
         self._left = 2
 
     def now(self) -> float:
@@ -149,23 +150,23 @@ class Followed:
 
     def page(self, shard_id: str, iterator: str, limit: int) -> Page:
         if iterator == ALL.kind:
-            return self._first
+            return self._oldest
         self._left -= 1
         if not self._left:
             return page(iterator=iterator)
         self._between()
-        return page(behind=9, iterator=iterator)
+        return page(*self._records, behind=9, iterator=iterator)
 
 
 class Consumes(Session):
-    """A session whose checkpoint is where the test puts it."""
+    """A session with one checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.checkpoint = checkpoint
 
-    def put(self, checkpoint: Checkpoint) -> Callable[[], None]:
-        return lambda: setattr(self, "checkpoint", checkpoint)
+    def change(self, **changes: Any) -> Callable[[], None]:
+        return lambda: setattr(self, "checkpoint", replace(self.checkpoint, **changes))
 
     def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
         return {READY: [asdict(self.checkpoint)], LOCK: [{"locked": True}]}.get(query, [])
@@ -174,21 +175,27 @@ class Consumes(Session):
         return [{"done": 0, "problem": None, "message": None}]
 
 
-def consume(session: Consumes, stream: Any) -> None:
+def consume(session: Consumes, stream: Any, tolerant: bool = False) -> None:
     asked = Consumption("1", None, 1000, 60, "stop", bisect=True, follow=False, search_path="")
-    Consuming(Consumer(session, "app", stream, ALL, False), session, asked, Unpacking(), str).run()
+    Consuming(Consumer(session, "app", stream, ALL, tolerant), session, asked, Unpacking(), str).run()
 
 
 def test_a_run_notices_what_is_deleted_while_it_lags() -> None:
     session = Consumes(place(AFTER, "5", done=47))
-    stream = Followed(session.put(place(AFTER, "5", done=49)), page((9, 47)))
-    with pytest.raises(errors.RecordsLost, match="after 5: Kinesis has deleted all that arrived between"):
+    stream = Followed(session.change(sequence_number="6", done_until=NOW - 49 * HOUR), page((9, 47)), (6, 49))
+    with pytest.raises(errors.RecordsLost, match="after 6: Kinesis has deleted all that arrived between"):
         consume(session, stream)
+
+
+def test_a_run_reports_once_what_was_deleted_behind_one_record() -> None:
+    session = Consumes(place(AFTER, "5", done=50))
+    consume(session, Followed(session.change(done_until=NOW - 49 * HOUR), page((9, 47))), tolerant=True)
+    assert len(session.warnings) == 1
 
 
 def test_a_run_goes_on_from_the_moment_that_a_reset_says() -> None:
     session = Consumes(place("AT_TIMESTAMP", done=1, asked=1))
-    stream = Followed(session.put(place("AT_TIMESTAMP", done=2, asked=2)), EMPTY)
+    stream = Followed(session.change(timestamp=NOW - 2 * HOUR, done_until=NOW - 2 * HOUR), EMPTY)
     consume(session, stream)
     assert [NOW - (at.timestamp or 0) for at in stream.began] == [HOUR, 2 * HOUR]
 

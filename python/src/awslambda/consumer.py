@@ -405,6 +405,7 @@ class Consuming:
         self._end = time.monotonic() + asked.max_duration
         # With the checkpoint that each has come to, and the moment from which it reads: a reset may put in another one.
         self._readers: dict[str, tuple[tuple[str, float | None], ShardReader]] = {}
+        self._checked: dict[str, str] = {}  # the checkpoint behind which all that there was is there, or was reported
         self._noted: dict[str, float] = {}
 
     def run(self) -> None:
@@ -439,8 +440,9 @@ class Consuming:
         place, reader = self._readers.pop(shard_id, (None, None))
         if place != (checkpoint.expected, checkpoint.timestamp):
             reader = None
-        if reader is None or checkpoint.done_until is not None:  # an iterator passes over what is deleted ahead of it
-            self._consumer.check_trimmed(checkpoint)
+        if reader is None or self._checked[shard_id] != checkpoint.expected:
+            self._checked[shard_id] = checkpoint.expected
+            self._consumer.check_trimmed(checkpoint)  # an iterator passes over what is deleted ahead of it
         reader = reader or ShardReader(self._consumer.stream, shard_id, checkpoint.start)
         page = reader.page(kinesis.LARGEST_BATCH)
         expected = self._store(checkpoint, page)
