@@ -149,7 +149,8 @@ def in_turn(make: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext
     def made(*args: Any, **kwargs: Any) -> ssl.SSLContext:
         with in_openssl():
             context = make(*args, **kwargs)
-        context.__class__ = ContextInTurn
+        if type(context) is ssl.SSLContext:  # and not what some other code of this session has put in its place
+            context.__class__ = ContextInTurn
         return context
 
     return made
