@@ -183,6 +183,7 @@ def test_constraints_may_be_immediate(sql: Sql, faulty: FaultyStreams, stream: s
     if when == "after":
         sql("SET CONSTRAINTS ALL IMMEDIATE")
     sql("COMMIT")
+    assert sql("SELECT records FROM awslambda.kinesis_consumer") == 4
     assert polled(sql, stream) == [4, 5]
 
 

@@ -191,6 +191,7 @@ class Received:
     millis_behind_latest: int | None = None
     done_until: str | None = None
     records: int = 0
+    before: int | None = None  # what the checkpoint had counted when it was written first; a savepoint may rewind that
     ended: bool = False
     written: bool = False  # it may have been: then what comes later has to be written again
     places: set[str] = field(default_factory=set)  # where the checkpoint was, and where it was written to
@@ -218,10 +219,11 @@ class Polls:
         self.number += 1
         return self.number
 
-    def take(self, poll: int, shard_id: str) -> Received | None:
-        """For the trigger that writes it."""
+    def take(self, poll: int, shard_id: str, counted: int) -> Received | None:
+        """For the trigger that writes it to a checkpoint that has counted so many records."""
         found = self.received.get((poll, shard_id))
         if found is not None:
+            found.before = counted if found.before is None else found.before
             found.written = True
             found.places.add(found.place)
         return found
