@@ -205,7 +205,10 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
   SELECT c.shard_id, c.position, c.sequence_number::text, c.sub_sequence_number,
          extract(epoch FROM c."timestamp")::float8, extract(epoch FROM c.updated_at)::float8,
-         extract(epoch FROM c.done_until)::float8
+         -- What a child has came after all that its parents had, and so after what has been read of them since it was found.
+         extract(epoch FROM greatest(c.done_until, CASE WHEN c.position = 'TRIM_HORIZON' THEN (
+           SELECT max(p.approximate_arrival_timestamp) FROM awslambda._kinesis_checkpoint AS p
+            WHERE p.consumer = c.consumer AND p.stream = c.stream AND p.shard_id = ANY (c.parents)) END))::float8
     FROM awslambda._kinesis_checkpoint AS c
     JOIN awslambda.kinesis_consumer AS v USING (consumer, stream, shard_id)
    WHERE v.state = 'READING' AND c.consumer = $1 AND c.stream = $2 AND ($3 IS NULL OR c.shard_id = $3)
@@ -255,7 +258,10 @@ END
 $function$;
 
 -- What a poll handed out moves the checkpoint when its transaction commits; what was rolled back takes this with it.
-CREATE OR REPLACE FUNCTION awslambda._kinesis_received(poll bigint, shard_id text)
+CREATE OR REPLACE FUNCTION awslambda._kinesis_received(
+  poll bigint, shard_id text,
+  counted bigint  -- by the checkpoint so far
+)
 RETURNS TABLE (
   sequence_number numeric, sub_sequence_number bigint, approximate_arrival_timestamp timestamptz, millis_behind_latest bigint,
   done_until timestamptz, records bigint, ended boolean)
@@ -263,7 +269,7 @@ LANGUAGE plpython3u VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $python$
 @LOAD@
-return plpython.kinesis_received(plpy, poll, shard_id)
+return plpython.kinesis_received(plpy, poll, shard_id, counted)
 $python$;
 
 -- SECURITY DEFINER, because before PostgreSQL 18 a deferred trigger runs as whoever commits, not as who polled.
@@ -276,7 +282,9 @@ BEGIN
   PERFORM awslambda._kinesis_advance(
             NEW.consumer, NEW.stream, NEW.shard_id, NULL, r.sequence_number, r.sub_sequence_number,
             r.approximate_arrival_timestamp, r.millis_behind_latest, r.done_until, r.records, r.ended, NULL)
-     FROM awslambda._kinesis_received(NEW.polling, NEW.shard_id) AS r;
+     FROM awslambda._kinesis_received(NEW.polling, NEW.shard_id, (
+            SELECT c.records FROM awslambda._kinesis_checkpoint AS c  -- NEW may be of before another one of these
+             WHERE (c.consumer, c.stream, c.shard_id) = (NEW.consumer, NEW.stream, NEW.shard_id))) AS r;
   RETURN NULL;
 END
 $function$;

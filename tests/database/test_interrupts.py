@@ -7,8 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import botocore
 import psycopg
 import pytest
 from awslambda_local.cluster import Cluster
@@ -213,3 +215,41 @@ def test_the_whole_of_a_call_ends_at_its_request_timeout_credentials_included(sq
     with raises("08001", "no answer in time"):
         sql(CALL)
     assert time.monotonic() - started < 1 + 2
+
+
+def test_sessions_that_are_terminated_while_sts_is_asked_do_not_take_the_server_down(
+    endpoint: Callable[..., Endpoint], certificate: Path, readable_folder: Path
+) -> None:
+    """The end of a session ends OpenSSL, which botocore uses in a helper thread."""
+    bundle = readable_folder / "bundle.pem"
+    bundle.write_bytes(certificate.read_bytes() + Path(botocore.__file__).with_name("cacert.pem").read_bytes())
+    bundle.chmod(0o644)
+    target = endpoint(answer(503), certificate=certificate)
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWSLAMBDA_CACHE": ""}
+    with Cluster(keys) as cluster, psycopg.connect(cluster.dsn(), autocommit=True) as admin:
+        sql = runner(admin)
+        sql("CREATE EXTENSION awslambda CASCADE")
+        sql(
+            "CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1', max_attempts '1',"
+            f" role_arn 'arn:aws:iam::123456789012:role/r', endpoint_url '{target.url}', ca_bundle '{bundle}')"
+        )
+        for round_ in range(12):
+            victims = [psycopg.connect(cluster.dsn(), autocommit=True) for _ in range(3)]
+            threads = [threading.Thread(target=until_terminated, args=(victim,)) for victim in victims]
+            for thread in threads:
+                thread.start()
+            for number, victim in enumerate(victims):
+                time.sleep(1 + 0.02 * round_ if number == 0 else 0.03)
+                sql("SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
+            for thread in threads:
+                thread.join()
+        assert target.requests
+        assert "terminated by signal" not in cluster.log.read_text()
+
+
+def until_terminated(session: psycopg.Connection[Any]) -> None:
+    with contextlib.suppress(psycopg.OperationalError), session:
+        session.execute(
+            "DO $$ BEGIN LOOP BEGIN PERFORM awslambda_fn('f', '1'); EXCEPTION WHEN connection_exception THEN NULL;"
+            " END; END LOOP; END $$"
+        )

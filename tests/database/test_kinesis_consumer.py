@@ -183,6 +183,7 @@ def test_constraints_may_be_immediate(sql: Sql, faulty: FaultyStreams, stream: s
     if when == "after":
         sql("SET CONSTRAINTS ALL IMMEDIATE")
     sql("COMMIT")
+    assert sql("SELECT records FROM awslambda.kinesis_consumer") == 4
     assert polled(sql, stream) == [4, 5]
 
 
@@ -704,8 +705,35 @@ def test_what_was_trimmed_of_a_child_while_its_parent_was_read_is_reported(
     assert polled(sql, stream, ", max_records => 1") == [1]
     pass_time(sql)  # the parent's records are all there
     put(faulty, stream, range(3, 6))
+    faulty.changes["GetRecords"] = lambda said: {**said, "Records": [
+        {**one, "ApproximateArrivalTimestamp": one["ApproximateArrivalTimestamp"] - 25 * 3600 * (one["Data"] == "Mg==")}
+        for one in said["Records"]
+    ]}  # fmt: skip
     with raises("LA006", "from its beginning: Kinesis has deleted all that arrived between"):
         polled(sql, stream)
+
+
+def test_a_child_lost_nothing_that_arrived_before_its_parents_last_record(
+    sql: Sql, faulty: FaultyStreams, stream: str
+) -> None:
+    put(faulty, stream, range(3))
+    assert polled(sql, stream, ", max_records => 1") == [0]
+    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
+    assert polled(sql, stream, ", max_records => 1") == [1]
+    pass_time(sql)  # since the child was found; the rest of the parent is younger
+    put(faulty, stream, range(3, 6))
+    assert polled(sql, stream) == [2, 3, 4, 5]
+
+
+def test_a_parents_end_says_nothing_of_when_its_children_were_read(
+    sql: Sql, faulty: FaultyStreams, stream: str
+) -> None:
+    put(faulty, stream, range(3))
+    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
+    sql("CREATE TABLE numbers (data int, sequence_number numeric)")
+    consume(sql, stream)
+    last = "SELECT (max(done_until) - max(approximate_arrival_timestamp))::text FROM awslambda._kinesis_checkpoint"
+    assert sql(f"{last} WHERE position = 'SHARD_END'") == "00:00:00"
 
 
 def test_a_consumer_is_of_one_region(sql: Sql, faulty: FaultyStreams, stream: str) -> None:

@@ -52,7 +52,7 @@ FUNCTIONS = {
     "awslambda._kinesis_poll(text,text,text,timestamp with time zone,numeric,bigint,integer,interval,boolean,"
     "text,text)": CALLER,
     "awslambda._kinesis_ready(text,text,text)": CALLER,
-    "awslambda._kinesis_received(bigint,text)": SUPERUSER,
+    "awslambda._kinesis_received(bigint,text,bigint)": SUPERUSER,
     "awslambda._kinesis_statement(regclass,regprocedure)": CALLER,
     "awslambda._kinesis_step(text,text,text,text,awslambda.kinesis_record[],regclass,regprocedure,text,boolean,bigint,"
     "timestamp with time zone,boolean,text,text)": CALLER,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from awslambda import errors, resources
-from awslambda.consumer import Checkpoint, Consumer
-from awslambda.kinesis import Page, Position, Record
+from awslambda.consumer import LOCK, READY, Checkpoint, Consumer, Consuming, Consumption
+from awslambda.kinesis import Page, Position, Record, Shard, Unpacking
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -118,3 +120,88 @@ def test_what_was_deleted_is_an_error_or_a_warning(checkpoint: Checkpoint, pages
     assert words in session.warnings[0]
     assert session.asked[0][:3] == ("app", "s", "shard")
     assert session.asked[0][4:] == ("False", "2027-01-13T08:00:00+00:00")
+
+
+class Followed:
+    """A stream of one shard that is read in two pages; `between` happens after the first. It has `oldest` first."""
+
+    def __init__(self, between: Callable[[], None], oldest: Page, *records: tuple[int, float]) -> None:
+        self.target = resources.stream("s")
+        self.region = "us-east-1"
+        self.began: list[Position] = []
+        self._between = between
+        self._oldest = oldest
+        self._records = records
+        self._left = 2
+
+    def now(self) -> float:
+        return NOW
+
+    def retention(self) -> float:
+        return 48 * HOUR
+
+    def shards(self) -> list[Shard]:
+        return [Shard("shard", (), closed=False)]
+
+    def iterator(self, shard_id: str, at: Position) -> str:
+        if at != ALL:
+            self.began.append(at)
+        return at.kind
+
+    def page(self, shard_id: str, iterator: str, limit: int) -> Page:
+        if iterator == ALL.kind:
+            return self._oldest
+        self._left -= 1
+        if not self._left:
+            return page(iterator=iterator)
+        self._between()
+        return page(*self._records, behind=9, iterator=iterator)
+
+
+class Consumes(Session):
+    """A session with one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def change(self, **changes: Any) -> Callable[[], None]:
+        return lambda: setattr(self, "checkpoint", replace(self.checkpoint, **changes))
+
+    def fetch(self, query: str, *arguments: str | None) -> list[dict[str, Any]]:
+        return {READY: [asdict(self.checkpoint)], LOCK: [{"locked": True}]}.get(query, [])
+
+    def call(self, query: str, types: object, *arguments: object) -> list[dict[str, Any]]:
+        return [{"done": 0, "problem": None, "message": None}]
+
+
+def consume(session: Consumes, stream: Any, tolerant: bool = False) -> None:
+    asked = Consumption("1", None, 1000, 60, "stop", bisect=True, follow=False, search_path="")
+    Consuming(Consumer(session, "app", stream, ALL, tolerant), session, asked, Unpacking(), str).run()
+
+
+def test_a_run_notices_what_is_deleted_while_it_lags() -> None:
+    session = Consumes(place(AFTER, "5", done=47))
+    stream = Followed(session.change(sequence_number="6", done_until=NOW - 49 * HOUR), page((9, 47)), (6, 49))
+    with pytest.raises(errors.RecordsLost, match="after 6: Kinesis has deleted all that arrived between"):
+        consume(session, stream)
+
+
+def test_a_run_reports_once_what_was_deleted_behind_one_record() -> None:
+    session = Consumes(place(AFTER, "5", done=50))
+    consume(session, Followed(session.change(done_until=NOW - 49 * HOUR), page((9, 47))), tolerant=True)
+    assert len(session.warnings) == 1
+
+
+def test_a_run_goes_on_from_the_moment_that_a_reset_says() -> None:
+    session = Consumes(place("AT_TIMESTAMP", done=1, asked=1))
+    stream = Followed(session.change(timestamp=NOW - 2 * HOUR, done_until=NOW - 2 * HOUR), EMPTY)
+    consume(session, stream)
+    assert [NOW - (at.timestamp or 0) for at in stream.began] == [HOUR, 2 * HOUR]
+
+
+def test_a_run_keeps_its_iterator_while_nobody_moves_it() -> None:
+    session = Consumes(place("AT_TIMESTAMP", done=1, asked=1))
+    stream = Followed(lambda: None, EMPTY)
+    consume(session, stream)
+    assert len(stream.began) == 1

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from awslambda import waits
 from awslambda.waits import Wait
 
 from tests.unit.cancelling import cancelled, nothing, takes
@@ -224,6 +225,33 @@ def test_a_helper_does_not_keep_the_process_from_ending(never: threading.Event) 
     with pytest.raises(TimeoutError):
         Wait(nothing, 0.05).in_thread(never.wait)
     assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
+
+
+def test_a_backend_does_not_queue_for_openssl_behind_all_of_its_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_openssl", threading.Lock()), ("_turn", threading.Lock()), ("_main_threads", [])):
+        monkeypatch.setattr(waits, name, value)
+    waits.keep_openssl()
+    ended = threading.Event()
+    took: list[float] = []
+
+    def handshakes() -> None:
+        while not ended.is_set():
+            with waits.in_openssl():
+                time.sleep(0.005)
+
+    helpers = [waits.start_helper(handshakes) for _ in range(100)]
+    try:
+        for _ in range(5):
+            with waits.waiting_for_helpers():
+                time.sleep(0.05)
+                waited_from = time.monotonic()
+            took.append(time.monotonic() - waited_from)
+    finally:
+        ended.set()
+        with waits.waiting_for_helpers():
+            for helper in helpers:
+                helper.join(5)
+    assert sorted(took)[2] < 0.1
 
 
 def test_many_short_waits_are_interrupted_as_one_long_one_is() -> None:

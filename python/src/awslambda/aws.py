@@ -127,6 +127,7 @@ class Identity:
     def _session(self) -> Any:
         import botocore.session
 
+        _tls_in_turn()
         return botocore.session.Session(profile=self._settings.profile)
 
     def region(self, wait: Wait) -> tuple[str, str]:
@@ -479,6 +480,21 @@ def versions() -> dict[str, str]:
     import botocore
 
     return {m.__name__: f"{m.__version__} from {m.__file__}" for m in (boto3, botocore)}
+
+
+_preparing = threading.Lock()
+
+
+def _tls_in_turn() -> None:
+    """botocore asks in helper threads, which must not be in OpenSSL unless the main thread waits."""
+    from botocore import httpsession
+
+    from awslambda import tls
+
+    with _preparing:  # once
+        make = httpsession.create_urllib3_context
+        if make.__module__ != tls.__name__:
+            httpsession.create_urllib3_context = tls.in_turn(make)
 
 
 def _imds(session: Any) -> Any:

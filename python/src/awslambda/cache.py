@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
-from awslambda.waits import Wait
+from awslambda.waits import Wait, in_openssl
 
 VARIABLE = "AWSLAMBDA_CACHE"  # of the process's environment: the path of another folder, or nothing for no cache
 MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is checked each time
@@ -110,7 +110,8 @@ class Cache:
             return error.strerror or str(error)
 
     def _file(self, name: str) -> str:
-        return sha256(repr((name, self._key)).encode()).hexdigest()
+        with in_openssl():
+            return sha256(repr((name, self._key)).encode()).hexdigest()
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:

@@ -8,6 +8,7 @@ time, by an advisory lock. Which shards may be read, and what becomes of a batch
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ ON_ERROR = ("stop", "skip", "dead_letter")
 # Seconds between two rows, after which SQL may have run in between, and rolled back to a savepoint. None is so quick.
 INTERLUDE = 10e-6
 SHORTEST_RETENTION = 24 * 3600.0  # seconds that every stream keeps its records at least
+ASK_RETENTION = 60.0  # seconds, before a stream is asked again how long it keeps them
 
 
 class Database(Protocol):
@@ -94,6 +96,7 @@ class Consumer:
         self._start = start
         self._tolerant = tolerant
         self._key = (name, stream.target.given)
+        self._retention = (0.0, -math.inf)  # and until when, by time.monotonic(), that is so
 
     def follow(self) -> None:
         """Makes the consumer and checkpoints for shards that are new; tells of those that Kinesis no longer has."""
@@ -118,7 +121,9 @@ class Consumer:
         since = checkpoint.done_until
         if since is not None and self.stream.now() - since <= SHORTEST_RETENTION:
             return
-        retention = self.stream.retention()
+        if time.monotonic() >= self._retention[1]:
+            self._retention = (self.stream.retention(), time.monotonic() + ASK_RETENTION)
+        retention = self._retention[0]
         horizon = self.stream.now() - retention
         if since is not None and checkpoint.position == "AT_TIMESTAMP" and checkpoint.updated_at - since > retention:
             since = checkpoint.updated_at  # what was deleted when it was asked for, nobody waits for
@@ -186,6 +191,7 @@ class Received:
     millis_behind_latest: int | None = None
     done_until: str | None = None
     records: int = 0
+    before: int | None = None  # what the checkpoint had counted when it was written first; a savepoint may rewind that
     ended: bool = False
     written: bool = False  # it may have been: then what comes later has to be written again
     places: set[str] = field(default_factory=set)  # where the checkpoint was, and where it was written to
@@ -213,10 +219,11 @@ class Polls:
         self.number += 1
         return self.number
 
-    def take(self, poll: int, shard_id: str) -> Received | None:
-        """For the trigger that writes it."""
+    def take(self, poll: int, shard_id: str, counted: int) -> Received | None:
+        """For the trigger that writes it to a checkpoint that has counted so many records."""
         found = self.received.get((poll, shard_id))
         if found is not None:
+            found.before = counted if found.before is None else found.before
             found.written = True
             found.places.add(found.place)
         return found
@@ -335,8 +342,10 @@ def _of_record(
 
 
 def _done_until(page: kinesis.Page) -> str | None:
-    """Until when a shard is read with this page, unless that is when its last record arrived."""
-    return content.time_of(page.read_at) if page.millis_behind_latest == 0 else None
+    """Until when a shard is read with this page, unless that is when its last record arrived. Of a shard that has
+    ended it is: those of its children go by it, and have had records since then."""
+    is_open = page.millis_behind_latest == 0 and not page.is_last
+    return content.time_of(page.read_at) if is_open else None
 
 
 def _raw(shard_id: str, record: kinesis.Record, text: Callable[[str], str]) -> tuple[object, ...]:
@@ -396,7 +405,9 @@ class Consuming:
         self._unpacking = unpacking
         self._text = text
         self._end = time.monotonic() + asked.max_duration
-        self._readers: dict[str, tuple[str, ShardReader]] = {}  # with the checkpoint that each has come to
+        # With the checkpoint that each has come to, and the moment from which it reads: a reset may put in another one.
+        self._readers: dict[str, tuple[tuple[str, float | None], ShardReader]] = {}
+        self._checked: dict[str, str] = {}  # the checkpoint behind which all that there was is there, or was reported
         self._noted: dict[str, float] = {}
 
     def run(self) -> None:
@@ -428,16 +439,19 @@ class Consuming:
 
     def _page(self, checkpoint: Checkpoint) -> bool:
         shard_id = checkpoint.shard_id
-        expected, reader = self._readers.pop(shard_id, ("", None))
-        if reader is None or expected != checkpoint.expected:
-            self._consumer.check_trimmed(checkpoint)
-            reader = ShardReader(self._consumer.stream, shard_id, checkpoint.start)
+        place, reader = self._readers.pop(shard_id, (None, None))
+        if place != (checkpoint.expected, checkpoint.timestamp):
+            reader = None
+        if reader is None or self._checked[shard_id] != checkpoint.expected:
+            self._checked[shard_id] = checkpoint.expected
+            self._consumer.check_trimmed(checkpoint)  # an iterator passes over what is deleted ahead of it
+        reader = reader or ShardReader(self._consumer.stream, shard_id, checkpoint.start)
         page = reader.page(kinesis.LARGEST_BATCH)
         expected = self._store(checkpoint, page)
         if reader.ended:
             self._consumer.follow()
             return True
-        self._readers[shard_id] = (expected, reader)
+        self._readers[shard_id] = ((expected, checkpoint.timestamp), reader)
         return not page.is_tip
 
     def _store(self, checkpoint: Checkpoint, page: kinesis.Page) -> str:

@@ -436,15 +436,16 @@ def kinesis_poll(  # noqa: PLR0917 - the arguments of the SQL function
 
 
 @_seam
-def kinesis_received(backend: Backend, poll: int, shard_id: str) -> list[tuple[object, ...]]:
+def kinesis_received(backend: Backend, poll: int, shard_id: str, counted: int | None) -> list[tuple[object, ...]]:
     """What a poll of this session has handed out of a shard: a row of _kinesis_received, or none."""
-    found = backend.polls and backend.polls.take(poll, shard_id)
+    counted = counted or 0
+    found = backend.polls and backend.polls.take(poll, shard_id, counted)
     if not found:
         return []
     return [
         (
             found.sequence_number, found.sub_sequence_number, found.arrival, found.millis_behind_latest,
-            found.done_until, found.records, found.ended,
+            found.done_until, (found.before or 0) + found.records - counted, found.ended,
         )
     ]  # fmt: skip
 

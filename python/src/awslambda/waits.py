@@ -23,6 +23,7 @@ SLICE = 0.02  # seconds: how late an interrupt can be noticed
 # Who is in OpenSSL. A session may end wherever Postgres's code runs, and takes OpenSSL down with it: a helper thread
 # that is in the middle of that crashes, and with it the server. So a backend's main thread has it unless it waits.
 _openssl = threading.Lock()
+_turn = threading.Lock()  # of helpers, who ask for it one at a time: the main thread waits for one, not for all
 _main_threads: list[int] = []  # that of a backend
 
 
@@ -35,7 +36,19 @@ def keep_openssl() -> None:
 
 def in_openssl() -> AbstractContextManager[Any]:
     """What calls OpenSSL does so in here; no waiting."""
-    return nullcontext() if threading.get_ident() in _main_threads or not _main_threads else _openssl
+    return nullcontext() if threading.get_ident() in _main_threads or not _main_threads else _InTurn()
+
+
+class _InTurn:
+    """A helper's stay in OpenSSL."""
+
+    def __enter__(self) -> None:
+        _turn.acquire()
+        _openssl.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        _openssl.release()
+        _turn.release()
 
 
 @contextmanager
