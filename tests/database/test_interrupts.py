@@ -18,6 +18,7 @@ from awslambda_local.cluster import Cluster
 from tests.conftest import Connect, runner
 from tests.endpoints import Endpoint, answer, black_hole, silence, trickle
 from tests.errors import raises
+from tests.terminating import terminate_in_the_middle
 from tests.waiting import wait_until
 
 Sql = Callable[..., Any]
@@ -233,23 +234,10 @@ def test_sessions_that_are_terminated_while_sts_is_asked_do_not_take_the_server_
             "CREATE SERVER aws FOREIGN DATA WRAPPER awslambda OPTIONS (region 'us-east-1', max_attempts '1',"
             f" role_arn 'arn:aws:iam::123456789012:role/r', endpoint_url '{target.url}', ca_bundle '{bundle}')"
         )
-        for round_ in range(12):
-            victims = [psycopg.connect(cluster.dsn(), autocommit=True) for _ in range(3)]
-            threads = [threading.Thread(target=until_terminated, args=(victim,)) for victim in victims]
-            for thread in threads:
-                thread.start()
-            for number, victim in enumerate(victims):
-                time.sleep(1 + 0.02 * round_ if number == 0 else 0.03)
-                sql("SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
-            for thread in threads:
-                thread.join()
-        assert target.requests
-        assert "terminated by signal" not in cluster.log.read_text()
-
-
-def until_terminated(session: psycopg.Connection[Any]) -> None:
-    with contextlib.suppress(psycopg.OperationalError), session:
-        session.execute(
+        terminate_in_the_middle(
+            cluster,
             "DO $$ BEGIN LOOP BEGIN PERFORM awslambda_fn('f', '1'); EXCEPTION WHEN connection_exception THEN NULL;"
-            " END; END LOOP; END $$"
+            " END; END LOOP; END $$",
+            begins=1,
         )
+        assert target.requests

@@ -655,6 +655,14 @@ def pass_time(sql: Sql, time: str = "25 hours") -> None:
     )  # fmt: skip
 
 
+def lag_behind_a_split(sql: Sql, faulty: FaultyStreams, stream: str) -> None:
+    """The consumer knows the children, and has one record of their parent left to read."""
+    put(faulty, stream, range(3))
+    assert polled(sql, stream, ", max_records => 1") == [0]
+    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
+    assert polled(sql, stream, ", max_records => 1") == [1]
+
+
 def trim(faulty: FaultyStreams) -> None:
     """As if Kinesis had only the records 4 and 5."""
     faulty.changes["GetRecords"] = lambda said: {
@@ -699,10 +707,7 @@ def test_a_number_whose_record_is_gone_is_reported(sql: Sql, faulty: FaultyStrea
 def test_what_was_trimmed_of_a_child_while_its_parent_was_read_is_reported(
     sql: Sql, faulty: FaultyStreams, stream: str
 ) -> None:
-    put(faulty, stream, range(3))
-    assert polled(sql, stream, ", max_records => 1") == [0]
-    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
-    assert polled(sql, stream, ", max_records => 1") == [1]
+    lag_behind_a_split(sql, faulty, stream)
     pass_time(sql)  # the parent's records are all there
     put(faulty, stream, range(3, 6))
     faulty.changes["GetRecords"] = lambda said: {**said, "Records": [
@@ -716,10 +721,7 @@ def test_what_was_trimmed_of_a_child_while_its_parent_was_read_is_reported(
 def test_a_child_lost_nothing_that_arrived_before_its_parents_last_record(
     sql: Sql, faulty: FaultyStreams, stream: str
 ) -> None:
-    put(faulty, stream, range(3))
-    assert polled(sql, stream, ", max_records => 1") == [0]
-    faulty.split(stream, faulty.shards(stream)[0]["ShardId"])
-    assert polled(sql, stream, ", max_records => 1") == [1]
+    lag_behind_a_split(sql, faulty, stream)
     pass_time(sql)  # since the child was found; the rest of the parent is younger
     put(faulty, stream, range(3, 6))
     assert polled(sql, stream) == [2, 3, 4, 5]

@@ -18,6 +18,7 @@ from tests.conftest import FUNCTIONS, Connect, runner
 from tests.docs.markdown import ROOT, Document
 from tests.endpoints import Behaviour, Endpoint, answer, break_off, closed_port, in_turn, refusal, silence
 from tests.errors import raises
+from tests.terminating import terminate_in_the_middle
 from tests.waiting import wait_until
 
 Sql = Callable[..., Any]
@@ -459,19 +460,5 @@ def test_sessions_that_are_terminated_in_the_middle_of_tls_do_not_take_the_serve
         sql = runner(admin)
         sql("CREATE EXTENSION awslambda CASCADE")
         make_server(sql, "aws", endpoint_url=target.url, ca_bundle=str(certificate))
-        for round_ in range(12):
-            victims = [psycopg.connect(cluster.dsn(), autocommit=True) for _ in range(3)]
-            threads = [threading.Thread(target=until_terminated, args=(victim,)) for victim in victims]
-            for thread in threads:
-                thread.start()
-            for number, victim in enumerate(victims):
-                time.sleep(0.15 + 0.02 * round_ if number == 0 else 0.03)  # while it connects, and while it calls
-                sql("SELECT pg_terminate_backend(%s)", victim.info.backend_pid)
-            for thread in threads:
-                thread.join()
-        assert "terminated by signal" not in cluster.log.read_text()
-
-
-def until_terminated(session: psycopg.Connection[Any]) -> None:
-    with contextlib.suppress(psycopg.OperationalError), session:
-        session.execute("SELECT count(*) FROM awslambda.map('f', array_fill('1'::jsonb, ARRAY[100000]))")
+        statement = "SELECT count(*) FROM awslambda.map('f', array_fill('1'::jsonb, ARRAY[100000]))"
+        terminate_in_the_middle(cluster, statement, begins=0.15)  # while it connects, and while it calls
