@@ -112,6 +112,11 @@ check: setup  ## linters, types, layers, and the security of the SQL
 	.venv/bin/lint-imports
 	.venv/bin/pgspot --ignore-lang=plpython3u --ignore-lang=aws_lambda_python \
 	  --proc-without-search-path 'awslambda._slot(key text,message_id uuid)' \
+	  --proc-without-search-path 'awslambda._origin(source_schema text,source_table text)' \
+	  --proc-without-search-path 'awslambda._occurrence()' \
+	  --proc-without-search-path 'awslambda._stem()' \
+	  --proc-without-search-path 'awslambda._message_id(stem text,id bigint)' \
+	  --proc-without-search-path 'awslambda._writer()' \
 	  --proc-without-search-path '$(INLINED_POLL)' $(DATA_built)
 	.venv/bin/sqlfluff lint --processes 1 sql
 	.venv/bin/hadolint Dockerfile

@@ -296,12 +296,18 @@ AS $function$
 DECLARE
   operation text;
   trigger_name text;
+  by_one_column text[];  -- operations: what their triggers try first
 BEGIN
+  -- This may be out of date one day: to follow an update of the mapping would take a lock on the source.
+  SELECT CASE WHEN cardinality(m._primary_key) = 1 THEN '{INSERT,UPDATE,DELETE}' ELSE '{INSERT,DELETE}' END INTO by_one_column
+    FROM awslambda.event_source_mapping AS m
+   WHERE m.id = mapping AND m.source = relation AND m.columns IS NULL AND m._stored IS NULL AND m.filter IS NULL
+     AND cardinality(m._key) = 1;
   FOREACH operation IN ARRAY '{INSERT,UPDATE,DELETE,TRUNCATE}'::text[] LOOP
     trigger_name := format('awslambda_%s_%s', mapping, lower(operation));
     IF operation = ANY (operations) THEN
       EXECUTE format(
-        'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION awslambda._capture(%L)',
+        'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION awslambda._capture(%L%s)',
         trigger_name, operation, relation,
         CASE operation
           WHEN 'INSERT' THEN 'REFERENCING NEW TABLE AS affected_rows'
@@ -309,7 +315,7 @@ BEGIN
           WHEN 'DELETE' THEN 'REFERENCING OLD TABLE AS affected_rows'
           ELSE ''
         END,
-        mapping);
+        mapping, CASE WHEN operation = ANY (by_one_column) THEN ', ''by one column''' END);
     ELSIF EXISTS (
       SELECT FROM pg_trigger AS t
        WHERE t.tgrelid = relation AND t.tgname = trigger_name AND t.tgfoid = 'awslambda._capture()'::regprocedure) THEN
@@ -348,10 +354,16 @@ BEGIN
   LOOP
     PERFORM awslambda._set_triggers(mapping, relation, '{}');
   END LOOP;
-  FOR relation IN SELECT f FROM unnest(family) AS f WHERE f = ANY (m._relations) IS NOT TRUE LOOP
+  UPDATE awslambda.event_source_mapping AS e SET _relations = family WHERE e.id = mapping;
+  FOR relation IN
+    SELECT f
+      FROM unnest(family) AS f
+      JOIN awslambda.event_source_mapping AS e ON e.id = mapping
+     WHERE f = ANY (m._relations) IS NOT TRUE
+        OR f = e.source AND (e._primary_key, e._stored) IS DISTINCT FROM (m._primary_key, m._stored)
+  LOOP
     PERFORM awslambda._set_triggers(mapping, relation, m.operations);
   END LOOP;
-  UPDATE awslambda.event_source_mapping AS e SET _relations = family WHERE e.id = mapping;
 END
 $function$;
 
@@ -616,11 +628,63 @@ AS $function$
     regexp_replace(row_of_table::text, '(?<!\\)((?:\\\\)*)\\u', '\1' || replace(mark, '\', '\\'), 'g'), '')
 $function$;
 
--- What the capturing triggers run, once a statement; its argument is the id of a mapping. It is on the path of every write
--- to a source: static SQL only, text that is put together around row_to_json, and no look into the catalogs where the
--- source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the outbox: the mapping is the
--- permission, and it is only for its source and what belongs to that. The settings pin how values are written, and keep
--- one plan for all statements.
+-- What the triggers put a record together from: functions without SET, and with every name qualified, so that they are inlined.
+-- Between the value of eventName and that of key:
+CREATE OR REPLACE FUNCTION awslambda._origin(source_schema text, source_table text)
+RETURNS text
+LANGUAGE sql STABLE
+AS $function$
+  SELECT pg_catalog.concat(
+    '","database":', pg_catalog.to_json(pg_catalog.current_database()), ',"schema":', pg_catalog.to_json(source_schema),
+    ',"table":', pg_catalog.to_json(source_table), ',"key":')
+$function$;
+
+-- After the rows:
+CREATE OR REPLACE FUNCTION awslambda._occurrence()
+RETURNS text
+LANGUAGE sql VOLATILE
+AS $function$
+  SELECT pg_catalog.concat(
+    ',"occurredAt":"', pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    '","transactionId":"', pg_catalog.pg_current_xact_id_if_assigned(), '"}')
+$function$;
+
+-- The message ids of a statement: UUIDs of version 7, of the milliseconds and 38 random bits, which they share, and the id in the
+-- outbox. Random bits for each would cost more than all else that is done for a record.
+CREATE OR REPLACE FUNCTION awslambda._stem()
+RETURNS text
+LANGUAGE sql VOLATILE
+AS $function$
+  SELECT pg_catalog.concat(
+    pg_catalog.right(pg_catalog.concat('0', pg_catalog.to_hex(
+      (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8)), 12),
+    pg_catalog.to_hex(28672 OPERATOR(pg_catalog.+) (pg_catalog.random() OPERATOR(pg_catalog.*) 4095)::pg_catalog.int4),
+    pg_catalog.to_hex(134217728 OPERATOR(pg_catalog.+) (pg_catalog.random() OPERATOR(pg_catalog.*) 67108863)::pg_catalog.int4))
+$function$;
+
+CREATE OR REPLACE FUNCTION awslambda._message_id(stem text, id bigint)
+RETURNS uuid
+LANGUAGE sql IMMUTABLE
+AS $function$
+  SELECT (stem OPERATOR(pg_catalog.||) pg_catalog.to_hex(
+    4294967296 OPERATOR(pg_catalog.+) (id OPERATOR(pg_catalog.&) 4294967295)))::pg_catalog.uuid
+$function$;
+
+-- Who writes: in a function that is SECURITY DEFINER, current_user is its owner.
+CREATE OR REPLACE FUNCTION awslambda._writer()
+RETURNS regrole
+LANGUAGE sql STABLE
+AS $function$
+  SELECT pg_catalog.quote_ident(
+    CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none' THEN session_user::pg_catalog.text
+      ELSE pg_catalog.current_setting('role') END)::pg_catalog.regrole
+$function$;
+
+-- What the capturing triggers run, once a statement; their arguments are the id of a mapping and, maybe, what to try first.
+-- It is on the path of every write to a source: static SQL only, text that is put together around row_to_json, and no look
+-- into the catalogs where the source itself is written. SECURITY DEFINER, since who writes to a table has no rights in the
+-- outbox: the mapping is the permission, and it is only for its source and what belongs to that. The settings pin how values
+-- are written, and keep one plan for all statements.
 CREATE OR REPLACE FUNCTION awslambda._capture()
 RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -634,30 +698,87 @@ SET jit = 'off'
 AS $function$
 DECLARE
   m record;
-  outer_role text := current_setting('role');  -- of the session: current_user is the owner of this function
-  actor regrole;       -- the same
-  source_schema text := TG_TABLE_SCHEMA;
-  source_table text := TG_TABLE_NAME;
+  source_schema text;
+  source_table text;
+  actor regrole;
   sent text[];         -- columns; NULL: all
   key_column text;     -- of a key that has one column, else NULL
   key_label text;
   pair_column text;    -- of a primary key that has one column, else NULL
   in_place boolean;    -- rows without a primary key are paired by position
   latest json;
-  two json[];          -- the first rows
   head text;           -- of the record, from the value of eventName to that of key
   before text;
   after text;
   tail text;
-  -- Of the message ids, which end with the record's number in the statement: random bits for each would cost more than
-  -- all else here.
-  stem text := left(gen_random_uuid()::text, 24);
-  mark CONSTANT text := '\/' || stem || '\/u';  -- valid in a string of JSON, and in no row
-  numbers CONSTANT bigint := x'100000000000'::bigint;  -- so that all have the same number of digits
+  stem text;           -- of the message ids
+  mark text;           -- valid in a string of JSON, and in no row
 BEGIN
   IF pg_current_xact_id_if_assigned() IS NULL THEN
     RETURN NULL;  -- no row was changed
   END IF;
+
+  -- By one column: whole rows, whose key has one. In one statement, mapping included, since a transaction of one row pays for
+  -- each statement and each expression of PL/pgSQL. What it does not find to be so is left to what comes after it.
+  IF TG_NARGS = 1 THEN
+    NULL;
+  ELSIF TG_OP IN ('INSERT', 'DELETE') THEN
+    INSERT INTO awslambda.outbox (id, message_id, mapping, key, payload, role)
+    SELECT r.id, awslambda._message_id(s.stem, r.id), s.mapping, r.key,
+           awslambda._json(s.head || r.key || s.before || r.one, s.after), s.actor
+      FROM (
+        SELECT e.id AS mapping, e._key[1] AS key_column, '{' || to_json(e._key[1]) || ':' AS key_label,
+               '{"eventName":"' || TG_OP || awslambda._origin(TG_TABLE_SCHEMA, TG_TABLE_NAME) AS head,
+               CASE TG_OP WHEN 'INSERT' THEN ',"new":' ELSE ',"new":null,"old":' END AS before,
+               CASE TG_OP WHEN 'INSERT' THEN ',"old":null,"changed":[]' ELSE ',"changed":[]' END
+               || awslambda._occurrence() AS after,
+               awslambda._writer() AS actor, awslambda._stem() AS stem
+          FROM awslambda.event_source_mapping AS e
+         WHERE e.id = TG_ARGV[0]::int AND e.source = TG_RELID AND cardinality(e._key) = 1
+           AND e.columns IS NULL AND e._stored IS NULL AND e.filter IS NULL
+           AND coalesce(current_setting('awslambda.enabled', true), '') = ''
+        OFFSET 0
+      ) AS s
+     CROSS JOIN LATERAL (
+        SELECT t.id, t.one,
+               s.key_label
+               || CASE WHEN strpos(t.one::text, '\u') = 0 THEN (t.one -> s.key_column)::text
+                       ELSE replace((awslambda._hide_escapes(t.one, s.stem) -> s.key_column)::text, s.stem, '\u') END
+               || '}' AS key
+          FROM (SELECT nextval('awslambda.outbox_id_seq') AS id, row_to_json(t.*) AS one FROM affected_rows AS t OFFSET 0) AS t
+        OFFSET 0
+      ) AS r;
+  ELSIF TG_OP = 'UPDATE' THEN
+    INSERT INTO awslambda.outbox (id, message_id, mapping, key, payload, role)
+    SELECT n.id, awslambda._message_id(s.stem, n.id), s.mapping, s.key_label || (n.one -> s.key_column) || '}',
+           awslambda._json(
+             s.head || s.key_label || (n.one -> s.key_column) || '},"new":' || n.one || ',"old":' || o.one || ',"changed":['
+             || coalesce((
+               SELECT string_agg(to_json(d.new_name)::text, ',')
+                 FROM ROWS FROM (json_each(o.one), json_each(n.one)) AS d (old_name, old_value, new_name, new_value)
+                WHERE d.old_value::text <> d.new_value::text), '') || ']', s.tail), s.actor
+      FROM (
+        SELECT e.id AS mapping, e._key[1] AS key_column, '{' || to_json(e._key[1]) || ':' AS key_label,
+               e._primary_key[1] AS pair_column,
+               '{"eventName":"UPDATE' || awslambda._origin(TG_TABLE_SCHEMA, TG_TABLE_NAME) AS head,
+               awslambda._occurrence() AS tail, awslambda._writer() AS actor, awslambda._stem() AS stem
+          FROM awslambda.event_source_mapping AS e
+         WHERE e.id = TG_ARGV[0]::int AND e.source = TG_RELID AND cardinality(e._key) = 1 AND cardinality(e._primary_key) = 1
+           AND e.columns IS NULL AND e._stored IS NULL AND e.filter IS NULL
+           AND coalesce(current_setting('awslambda.enabled', true), '') = ''
+           AND (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS few) = 1
+        OFFSET 0
+      ) AS s
+     CROSS JOIN LATERAL (SELECT row_to_json(t.*) AS one FROM old_rows AS t WHERE s.mapping IS NOT NULL OFFSET 0) AS o
+     CROSS JOIN LATERAL (
+        SELECT nextval('awslambda.outbox_id_seq') AS id, row_to_json(t.*) AS one FROM new_rows AS t WHERE o.one IS NOT NULL OFFSET 0) AS n
+     WHERE strpos(o.one::text, '\u') = 0 AND strpos(n.one::text, '\u') = 0
+       AND (o.one -> s.pair_column)::text = (n.one -> s.pair_column)::text;
+  END IF;
+  IF FOUND THEN
+    RETURN NULL;
+  END IF;
+
   SELECT e.id, e.source, e.columns, e.filter, e._primary_key, e._key, e._stored, e._relations INTO m
     FROM awslambda.event_source_mapping AS e
    WHERE e.id = TG_ARGV[0]::int;
@@ -665,6 +786,8 @@ BEGIN
     RETURN NULL;  -- it was made after this transaction's snapshot
   END IF;
   sent := coalesce(m.columns, m._stored);
+  source_schema := TG_TABLE_SCHEMA;
+  source_table := TG_TABLE_NAME;
 
   IF TG_RELID <> m.source THEN
     -- A partition may have been attached after this transaction's snapshot: pg_partition_ancestors knows of it.
@@ -688,24 +811,20 @@ BEGIN
     END IF;
   END IF;
 
-  IF outer_role = 'none' THEN
-    outer_role := session_user;
-  END IF;
-  IF lower(current_setting('awslambda.enabled', true)) IN ('off', 'false', 'no', '0') THEN
-    IF pg_has_role(outer_role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = m.source), 'USAGE') THEN
-      RETURN NULL;
-    END IF;
+  IF lower(current_setting('awslambda.enabled', true)) IN ('off', 'false', 'no', '0')
+     AND pg_has_role(awslambda._writer(), (SELECT c.relowner FROM pg_class AS c WHERE c.oid = m.source), 'USAGE') THEN
+    RETURN NULL;
   END IF;
 
-  actor := quote_ident(outer_role)::regrole;
+  actor := awslambda._writer();
+  stem := awslambda._stem();
+  mark := '\/' || stem || '\/u';
   IF cardinality(m._key) = 1 THEN
     key_column := m._key[1];
     key_label := '{' || to_json(key_column) || ':';
   END IF;
-  head := '","database":' || to_json(current_database()) || ',"schema":' || to_json(source_schema)
-          || ',"table":' || to_json(source_table) || ',"key":';
-  tail := ',"occurredAt":"' || to_char(clock_timestamp(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-          || '","transactionId":"' || pg_current_xact_id_if_assigned() || '"}';
+  head := awslambda._origin(source_schema, source_table);
+  tail := awslambda._occurrence();
 
   IF TG_OP IN ('INSERT', 'DELETE') THEN
     head := '{"eventName":"' || TG_OP || head;
@@ -716,33 +835,10 @@ BEGIN
       before := ',"new":null,"old":';
       after := ',"changed":[]' || tail;
     END IF;
-    IF sent IS NULL AND m.filter IS NULL AND key_column IS NOT NULL THEN
-      -- What the statement below does too; but its subqueries take longer to start than one row to capture.
-      two := ARRAY(SELECT row_to_json(t.*) FROM affected_rows AS t LIMIT 2);
-      IF cardinality(two) = 1 AND strpos(two[1]::text, '\u') = 0 THEN
-        key_label := key_label || (two[1] -> key_column) || '}';
-        INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-        VALUES ((stem || to_hex(numbers + 1))::uuid, m.id, key_label,
-                awslambda._json(head || key_label || before || two[1], after), actor);
-        RETURN NULL;
-      END IF;
-      INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-      SELECT (stem || to_hex(numbers + k.place))::uuid, m.id, replace(k.key, mark, '\u'),
-             awslambda._json(replace(head || k.key || before || k.one, mark, '\u'), after), actor
-        FROM (
-          SELECT a.place, a.one, key_label || (a.one -> key_column) || '}' AS key
-            FROM (
-                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
-                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
-                OFFSET 0) AS a
-          OFFSET 0  -- the key is taken out of the row once, not where it is used
-        ) AS k;
-      RETURN NULL;
-    END IF;
-    INSERT INTO awslambda.outbox (message_id, mapping, key, payload, role)
-    SELECT (stem || to_hex(numbers + r.place))::uuid, m.id, replace(r.key, mark, '\u'), r.payload, actor
+    INSERT INTO awslambda.outbox (id, message_id, mapping, key, payload, role)
+    SELECT r.id, awslambda._message_id(stem, r.id), m.id, replace(r.key, mark, '\u'), r.payload, actor
       FROM (
-        SELECT k.place, k.key,
+        SELECT k.id, k.key,
                awslambda._json(
                  replace(head || coalesce(k.key, 'null') || before
                  || CASE WHEN sent IS NULL THEN k.one::text
@@ -751,13 +847,13 @@ BEGIN
                                 WHERE e.key = ANY (sent)) END, mark, '\u'),
                  after) AS payload
           FROM (
-            SELECT a.place, a.one,
+            SELECT a.id, a.one,
                    CASE WHEN key_column IS NOT NULL THEN key_label || (a.one -> key_column) || '}'
                         ELSE (SELECT '{' || string_agg(to_json(c) || ':' || (a.one -> c), ',') || '}'
                                 FROM unnest(m._key) AS c) END AS key
               FROM (
-                SELECT t.place, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
-                  FROM (SELECT row_number() OVER () AS place, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
+                SELECT t.id, CASE WHEN strpos(t.one::text, '\u') = 0 THEN t.one ELSE awslambda._hide_escapes(t.one, mark) END AS one
+                  FROM (SELECT nextval('awslambda.outbox_id_seq') AS id, row_to_json(t.*) AS one FROM affected_rows AS t) AS t
                 OFFSET 0) AS a
             OFFSET 0
           ) AS k

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +217,48 @@ def test_all_rows_of_a_large_update_are_paired(sql: Sql, keyed: bool) -> None:
     ) == (20000, 20000, 20000)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO {} SELECT * FROM row_of_it WHERE {}",
+        "UPDATE {} SET v = v + 1 WHERE {}",
+        "UPDATE {} SET v = v WHERE {}",
+        "UPDATE {} SET k = k || 'x' WHERE {}",
+        "UPDATE {} SET k = k || 'x', d = '[\"\\u0000\"]' WHERE {}",
+        "DELETE FROM {} WHERE {}",
+    ],
+)
+def test_a_row_alone_is_captured_as_it_is_among_others(sql: Sql, records: Records, statement: str) -> None:
+    sql("CREATE TABLE row_of_it (k text, v int, d json)")
+    sql(
+        r"""INSERT INTO row_of_it VALUES ('a', 1, NULL), ('\u', 2, '"\\u"'), (E'\u0001"', 3, '"\u0000"'),
+                                     ('ü', NULL, '1.0')"""
+    )
+    for table in ("alone", "among"):
+        sql(f"CREATE TABLE {table} (k text PRIMARY KEY, v int, d json)")
+        if not statement.startswith("INSERT"):
+            sql(f"INSERT INTO {table} SELECT * FROM row_of_it")
+        sql(f"{CREATE}('{table}', 'f', name => '{table}')")
+    sql(statement.format("among", "true"))
+    for key in sql("SELECT array_agg(k) FROM row_of_it"):
+        sql(statement.format("alone", "k = %s"), key)
+    found = {table: records(table) for table in ("alone", "among")}
+    assert len(found["alone"]) >= 4
+    for one, other in zip(found["alone"], found["among"], strict=True):
+        assert {**one, "table": "", "occurredAt": "", "transactionId": ""} == {
+            **other, "table": "", "occurredAt": "", "transactionId": "",
+        }  # fmt: skip
+
+
+@pytest.mark.usefixtures("sensor")
+def test_message_ids_are_uuids_and_no_two_the_same(sql: Sql) -> None:
+    for first in range(1, 400, 20):
+        sql("INSERT INTO sensor SELECT generate_series(%s::int, %s + 19)", first, first)
+    ids = sql("SELECT array_agg(message_id) FROM awslambda.outbox")
+    assert len(set(ids)) == 400
+    assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
+
+
 def test_without_a_primary_key_records_are_unkeyed_and_rows_are_paired_in_place(sql: Sql, records: Records) -> None:
     sql("CREATE TABLE log (a int, b text)")
     sql(f"{CREATE}('log', 'f')")
@@ -302,6 +345,26 @@ def test_a_filter_never_fails_a_write_and_lets_through_what_it_cannot_read(sql: 
     sql(f"{CREATE}('document', 'f', filter => '$.new.j.a == 1')")
     sql("""INSERT INTO document VALUES (1, '{"a": 1}'), (2, '{"a": 2}'), (3, '{"a": "\\u0000"}'), (4, '1e999999')""")
     assert [r["key"]["id"] for r in records()] == [1, 3, 4]
+
+
+@pytest.mark.usefixtures("sensor")
+def test_what_a_mapping_is_changed_to_holds_from_the_next_statement(sql: Sql, records: Records) -> None:
+    seen = []
+    for option in (
+        "columns => '{id,v}'", "columns => '{}'", "filter => '$.new.v > 1'", "filter => ''",
+        "key => '{note}'", "key => '{}'",
+    ):  # fmt: skip
+        sql(f"{UPDATE}('sensor', {option})")
+        sql("INSERT INTO sensor VALUES (1, 1, 'a')")
+        sql("UPDATE sensor SET v = 2")
+        sql("DELETE FROM sensor")
+        seen.append([(r["eventName"], r["key"], len(r["new"] or r["old"])) for r in records()])
+    by_id, by_note, names = {"id": 1}, {"note": "a"}, ("INSERT", "UPDATE", "DELETE")
+    assert seen == [
+        [(name, by_id, 2) for name in names], [(name, by_id, 3) for name in names],
+        [("UPDATE", by_id, 3)], [(name, by_id, 3) for name in names],
+        [(name, by_note, 3) for name in names], [(name, by_id, 3) for name in names],
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("sensor")
