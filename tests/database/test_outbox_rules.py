@@ -69,7 +69,7 @@ class Rules:
         found, [role] = self.servers(), self.session.execute("SELECT CURRENT_USER").fetchone() or [""]
         try:
             target = resources.function(name)
-            server = servers.choose(found, asked, role)
+            server = servers.choose(found, asked, lambda: role)
             if server is not None:
                 options = settings.parse(server.name, dict(o.split("=", 1) for o in server.options), float)
                 region = target.region or options.region or ""

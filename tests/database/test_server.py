@@ -176,6 +176,16 @@ def test_a_wrapper_by_another_name_opens_nothing(sql: Sql, caller: Sql, where: C
         caller(CALL)
 
 
+@pytest.mark.parametrize("path", ["awslambda, public", "public, awslambda, pg_catalog", "pg_temp"])
+def test_a_search_path_opens_nothing(sql: Sql, caller: Sql, where: Callable[[str], str], path: str) -> None:
+    create(sql, "aws", where("aws"))
+    caller(f"SET search_path = {path}")
+    with raises("42501", "may not use the server 'aws'"):
+        caller(CALL.replace("awslambda_fn", "public.awslambda_fn"))
+    sql("GRANT USAGE ON FOREIGN SERVER aws TO caller")
+    assert caller(CALL.replace("awslambda_fn", "public.awslambda_fn")) == '"aws"'
+
+
 def test_a_credential_process_that_hangs_ends_with_the_wait_for_it(instance: Any, readable_folder: Path) -> None:
     config = readable_folder / "hanging"
     config.write_text("[default]\ncredential_process = sleep 12345\n")

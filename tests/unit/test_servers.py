@@ -15,7 +15,7 @@ def named(*names: str, usable: Sequence[str] | None = None) -> list[Server]:
 
 
 def chosen(among: Sequence[Server], asked: str | None = None) -> str | None:
-    server = servers.choose(among, asked, "reporting")
+    server = servers.choose(among, asked, lambda: "reporting")
     return None if server is None else server.name
 
 

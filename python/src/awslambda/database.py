@@ -31,6 +31,18 @@ SELECT s.srvname, s.srvoptions, o.rolsuper,
  WHERE v.proname = '_validate_server_options' AND n.nspname = 'awslambda'
  ORDER BY s.srvname
 """
+# The whole query takes as long as half a call; these, of one table each, take a tenth of that.
+ANY_SERVERS = """
+SELECT s.srvname, s.srvoptions, s.srvfdw::pg_catalog.text AS wrapper,
+       pg_catalog.has_server_privilege(s.oid, 'USAGE') AS usable,
+       pg_catalog.has_foreign_data_wrapper_privilege(s.srvowner, s.srvfdw, 'USAGE') AS rightful
+  FROM pg_catalog.pg_foreign_server s
+"""
+WRAPPERS = """
+SELECT w.oid::pg_catalog.text AS wrapper, w.fdwvalidator::pg_catalog.regproc::pg_catalog.text AS validator
+  FROM pg_catalog.pg_foreign_data_wrapper w
+"""
+VALIDATORS = ("awslambda._validate_server_options", "_validate_server_options")  # by the search path
 SERVERS_OF = SERVERS.replace("has_server_privilege(", "has_server_privilege($1::pg_catalog.regrole, ")
 SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 SECONDS = "SELECT EXTRACT(epoch FROM $1::pg_catalog.interval)::pg_catalog.float8 AS seconds"
@@ -211,7 +223,8 @@ def servers_of(database: Database, role: str) -> list[Server]:
 
 
 def _server(row: Mapping[str, Any]) -> Server:
-    return Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), row["rolsuper"], row["rightful"])
+    by_superuser = row.get("rolsuper", True)
+    return Server(row["srvname"], row["usable"], tuple(row["srvoptions"] or ()), by_superuser, row["rightful"])
 
 
 def _defaults(given: Mapping[str, Any]) -> dict[str, str]:
@@ -250,7 +263,11 @@ class PlpyDatabase:
     def servers(self) -> list[Server]:
         """All servers of our foreign data wrapper, whatever it is called now, as the current user sees them; none where
         the extension awslambda is not in the database: aws_lambda does without."""
-        return [_server(row) for row in self._execute(SERVERS)]
+        found = self._execute(ANY_SERVERS)
+        if found:
+            ours = {row["wrapper"] for row in self._execute(WRAPPERS) if row["validator"] in VALIDATORS}
+            found = [row for row in found if row["wrapper"] in ours]
+        return [_server(row) for row in (found if len(found) < 2 else self._execute(SERVERS))]
 
     def seconds(self, interval: str) -> float:
         """An interval as Postgres reads it; ValueError if it does not."""

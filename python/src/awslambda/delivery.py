@@ -293,7 +293,8 @@ class Delivery:
         key = (mapping.role, mapping.server)
         if key not in self._settings:
             try:
-                server = servers.choose(servers_of(self._database, mapping.role), mapping.server, mapping.role)
+                usable = servers_of(self._database, mapping.role)
+                server = servers.choose(usable, mapping.server, lambda: mapping.role)
                 if server not in self._parsed:
                     self._parsed[server] = self._options(server)
                 self._settings[key] = self._parsed[server]

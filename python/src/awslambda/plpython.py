@@ -48,8 +48,7 @@ class Backend:
 
     def settings(self, asked: str | None) -> Settings:
         """The options of the server that this call uses. Chosen anew each time: it is the permission check."""
-        found = self.database.servers()
-        server = servers.choose(found, asked, self.database.role() if found else "")
+        server = servers.choose(self.database.servers(), asked, self.database.role)
         if server not in self._settings:
             self._settings[server] = self._parsed(server)
         return self._settings[server]

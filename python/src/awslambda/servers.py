@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from awslambda import errors
@@ -16,12 +16,13 @@ class Server(NamedTuple):
     name: str
     usable: bool  # the current user has USAGE on it
     options: tuple[str, ...]  # name=value
-    by_superuser: bool = True  # a superuser owns it
+    by_superuser: bool = True  # a superuser owns it; nobody asks where there is no other
     rightful: bool = True  # its owner may make servers: what is altered by somebody who may not is not used
 
 
-def choose(servers: Sequence[Server], asked: str | None, role: str) -> Server | None:
-    """The server asked for; else the only usable one; else `aws`. None if there is no server at all.
+def choose(servers: Sequence[Server], asked: str | None, role: Callable[[], str]) -> Server | None:
+    """The server asked for; else the only usable one; else `aws`. None if there is no server at all. `role` gives its
+    name for an error.
 
     Without being asked for, a server of somebody else than a superuser is not used beside one of a superuser: nobody
     steers the calls of others by making a server.
@@ -49,7 +50,7 @@ def _checked(server: Server) -> Server:
     return server
 
 
-def _allowed(servers: Sequence[Server], role: str) -> list[Server]:
+def _allowed(servers: Sequence[Server], role: Callable[[], str]) -> list[Server]:
     usable = [server for server in servers if server.usable]
     if not usable:
         named = (
@@ -57,5 +58,5 @@ def _allowed(servers: Sequence[Server], role: str) -> list[Server]:
             if len(servers) == 1
             else "any server of the foreign data wrapper awslambda"
         )
-        raise errors.ServerNotAllowed(role=role, servers=named)
+        raise errors.ServerNotAllowed(role=role(), servers=named)
     return usable
