@@ -725,7 +725,7 @@ BEGIN
   ELSIF TG_OP IN ('INSERT', 'DELETE') THEN
     INSERT INTO awslambda.outbox (id, message_id, mapping, key, payload, role)
     SELECT r.id, awslambda._message_id(s.stem, r.id), s.mapping, r.key,
-           awslambda._json(s.head || r.key || s.before || r.one, s.after), s.actor
+           awslambda._json(s.head || coalesce(r.key, 'null') || s.before || r.one, s.after), s.actor
       FROM (
         SELECT e.id AS mapping, e._key[1] AS key_column, '{' || to_json(e._key[1]) || ':' AS key_label,
                '{"eventName":"' || TG_OP || awslambda._origin(TG_TABLE_SCHEMA, TG_TABLE_NAME) AS head,
@@ -752,7 +752,8 @@ BEGIN
     INSERT INTO awslambda.outbox (id, message_id, mapping, key, payload, role)
     SELECT n.id, awslambda._message_id(s.stem, n.id), s.mapping, s.key_label || (n.one -> s.key_column) || '}',
            awslambda._json(
-             s.head || s.key_label || (n.one -> s.key_column) || '},"new":' || n.one || ',"old":' || o.one || ',"changed":['
+             s.head || coalesce(s.key_label || (n.one -> s.key_column) || '}', 'null')
+             || ',"new":' || n.one || ',"old":' || o.one || ',"changed":['
              || coalesce((
                SELECT string_agg(to_json(d.new_name)::text, ',')
                  FROM ROWS FROM (json_each(o.one), json_each(n.one)) AS d (old_name, old_value, new_name, new_value)
@@ -889,7 +890,7 @@ BEGIN
     ), event AS (
       SELECT p.place, 'UPDATE' AS name, p.old, p.new
         FROM row_pair AS p
-       WHERE p.old_key = p.new_key
+       WHERE p.old_key IS NOT DISTINCT FROM p.new_key  -- unknown: a snapshot from before the primary key had these names
        UNION ALL
       SELECT coalesce(n.place, o.place),
              CASE WHEN o.place IS NULL THEN 'INSERT' WHEN n.place IS NULL THEN 'DELETE' ELSE 'UPDATE' END,

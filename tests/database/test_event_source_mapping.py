@@ -807,6 +807,26 @@ def test_a_snapshot_from_before_the_mapping_or_the_partition_writes_on(
     assert [r["key"]["id"] for r in records()] == [11]
 
 
+@pytest.mark.usefixtures("sensor")
+@pytest.mark.parametrize("column", ["id", "v"])
+def test_a_snapshot_from_before_the_key_had_another_name_writes_on(
+    sql: Sql, connect: Connect, records: Records, column: str
+) -> None:
+    sql(f"{UPDATE}('sensor', key => '{{{column}}}')")
+    old = runner(connect())
+    old("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    old("SELECT 1")
+    sql(f"ALTER TABLE sensor RENAME {column} TO renamed")
+    for rows in ("(1)", "(2), (3)"):
+        old(f"INSERT INTO sensor VALUES {rows}")
+        old("UPDATE sensor SET note = 'x'")
+        old("DELETE FROM sensor")
+    old("COMMIT")
+    names = ["INSERT", "UPDATE", "DELETE"]
+    names += [name for name in names for _ in range(2)]
+    assert [(r["eventName"], r["key"]) for r in records()] == [(name, None) for name in names]
+
+
 @pytest.fixture
 def another(cluster: Cluster) -> Any:
     """A cluster with prepared transactions and logical replication, and databases source and target."""
