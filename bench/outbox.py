@@ -18,7 +18,7 @@ from awslambda_local.cluster import Cluster
 from bench.rows import Connection, Row
 
 CLIENTS, SECONDS = 4, 4
-EBS_FLUSH = 500  # µs, the average that AWS promises for its fastest volumes, io2 Block Express
+EBS_FLUSH = 500  # µs: the fastest volumes, io2 Block Express, are designed for an average below it
 BULK = 100_000
 BATCHED, SINGLE = 100_000, 10_000
 PROGRAM = "/usr/local/bin/awslambda"
